@@ -1,0 +1,49 @@
+# README's two commands (`make demo`, `make test`) set up everything they need by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?=
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test test-fast check fix bench docs clean
+
+$(VENV)/.base: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[movies]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas]' --group test --group check
+	touch $@
+
+demo: $(VENV)/.base  ## Install, then run the movies pipeline from data to served answers. DATA=dir uses real data.
+	$(BIN)/python -m penstock demo $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/.test  ## Every test, fast ones first.
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 -q
+	$(BIN)/python -m pytest tests/integration tests/story -n 2 -q
+
+test-fast: $(VENV)/.test  ## Unit, property and contract tests only.
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 -q
+
+check: $(VENV)/.test  ## Format, lint, types, room directions, shape.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/shape.py
+
+fix: $(VENV)/.test  ## Let the formatter and the linter mend what they can.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test  ## Every benchmark; prints ratios against the bare library in the same run.
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.test  ## Regenerate the reference pages.
+	$(BIN)/python tools/reference.py
+
+clean:
+	rm -rf $(VENV) .penstock .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Penstock: the whole life of a machine-learning pipeline. These are the public words."""

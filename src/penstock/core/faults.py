@@ -1,0 +1,62 @@
+"""Named points at which tests inject real faults: `PENSTOCK_FAULT=before_commit:kill`.
+
+A point costs one dictionary look-up when no fault is set. Actions: `kill` (SIGKILL to this process),
+`stop` (SIGSTOP), `exit` (os._exit(17)), `error` (OSError EIO), `full` (OSError ENOSPC), `pause` (one second).
+`point:action:n` acts on the n-th visit only (1 by default).
+"""
+
+import errno
+import os
+import signal
+import time
+
+POINTS = frozenset({
+    "attempt_before_start",
+    "attempt_in_user_code",
+    "attempt_before_write",
+    "blob_mid_write",
+    "blob_after_fsync",
+    "result_before_commit",
+    "result_after_commit",
+    "intake_mid_write",
+    "intake_before_commit",
+    "intake_after_commit",
+    "release_before_commit",
+    "release_after_commit",
+    "migration_mid",
+    "prediction_mid_write",
+})  # fmt: skip
+
+_visits: dict[str, int] = {}
+
+
+def point(name: str) -> None:
+    """Mark a point where a process may die in a test; does nothing unless `PENSTOCK_FAULT` names it."""
+    wanted = os.environ.get("PENSTOCK_FAULT")
+    if wanted is None:
+        return
+    target, action, *rest = wanted.split(":")
+    if target != name:
+        return
+    _visits[name] = _visits.get(name, 0) + 1
+    if _visits[name] != (int(rest[0]) if rest else 1):
+        return
+    _act(action, name)
+
+
+def _act(action: str, name: str) -> None:
+    match action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "exit":
+            os._exit(17)
+        case "error":
+            raise OSError(errno.EIO, f"injected at {name}")
+        case "full":
+            raise OSError(errno.ENOSPC, f"injected at {name}")
+        case "pause":
+            time.sleep(1)
+        case _:
+            raise ValueError(f"unknown fault action {action!r}")

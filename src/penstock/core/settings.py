@@ -1,0 +1,163 @@
+"""Settings of a project: `penstock.toml` beside the pipeline file, and the only reader of the environment.
+
+Belongs here: where things are kept, and the engineer's policy per pipeline and step.
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from penstock.core.errors import InputError
+
+T = TypeVar("T")
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class StepPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an engineer grants one step.
+
+    Attributes:
+        memory: Most resident memory, as "4GB"; None for no limit.
+        timeout: Longest wall time, as "1h"; None for no limit.
+        retries: Further attempts after user code raised. Lost processes are retried twice in any case.
+        retry_wait: Wait before the first retry, doubled each time, as "1s".
+        engine: "local" or "ray"; None for the engine of the run.
+    """
+
+    memory: str | None = None
+    timeout: str | None = None
+    retries: int = 0
+    retry_wait: str = "1s"
+    engine: str | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit in bytes."""
+        return None if self.memory is None else parse_size(self.memory)
+
+    @property
+    def timeout_s(self) -> float | None:
+        """The time limit in seconds."""
+        return None if self.timeout is None else parse_duration(self.timeout)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an engineer says about one pipeline: the table `[name]` of `penstock.toml`."""
+
+    file: str | None = None
+    schedule: str | None = None
+    retrain_on: tuple[str, ...] = ()
+    rollout: tuple[str, ...] = ()
+    hold: str | None = None
+    slo: dict[str, float] = {}
+    approvals: tuple[str, ...] = ()
+    params: dict[str, Any] = {}
+    include: tuple[str, ...] = ()
+    steps: dict[str, StepPolicy] = {}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything said outside the pipeline file.
+
+    Attributes:
+        root: The project: the directory with `penstock.toml`, or the one given.
+        home: Where Penstock keeps its store (`.penstock` in the project by default).
+        ledger_url: SQLAlchemy URL of the ledger.
+        workers: Most processes that run steps at once.
+        engine: "local" or "ray".
+        policies: Policy by pipeline name.
+    """
+
+    root: Path
+    home: Path
+    ledger_url: str
+    workers: int
+    engine: str = "local"
+    ray_address: str | None = None
+    policies: dict[str, Policy] = {}
+
+    def policy(self, pipeline: str) -> Policy:
+        """Return the policy of `pipeline`; an empty one when none is written."""
+        return self.policies.get(pipeline, Policy())
+
+
+class _Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    home: str = ".penstock"
+    ledger: str | None = None
+    workers: int | None = None
+    engine: str = "local"
+    ray_address: str | None = None
+
+
+def load_settings(start: Path) -> Settings:
+    """Read `penstock.toml` in `start` or the nearest parent that has one, and the environment.
+
+    `PENSTOCK_HOME`, `PENSTOCK_LEDGER`, `PENSTOCK_WORKERS` and `PENSTOCK_ENGINE` win over the file.
+
+    Raises:
+        InputError: The file is not TOML or has a table or value Penstock does not know.
+    """
+    start = start.resolve()
+    file = next((d / "penstock.toml" for d in (start, *start.parents) if (d / "penstock.toml").is_file()), None)
+    tables = _read_toml(file) if file is not None else {}
+    platform = _convert(tables.pop("penstock", {}), _Platform, file)
+    policies = {name: _convert(table, Policy, file) for name, table in tables.items()}
+    root = file.parent if file is not None else start
+    env = os.environ
+    home = root / env.get("PENSTOCK_HOME", platform.home)
+    return Settings(
+        root=root,
+        home=home,
+        ledger_url=env.get("PENSTOCK_LEDGER", platform.ledger or f"sqlite:///{home / 'ledger.db'}"),
+        workers=int(env.get("PENSTOCK_WORKERS", platform.workers or _cores())),
+        engine=env.get("PENSTOCK_ENGINE", platform.engine),
+        ray_address=platform.ray_address,
+        policies=policies,
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not readable as TOML: {error}.", hint="mend the line it names") from error
+
+
+def _convert(table: object, kind: type[T], file: Path | None) -> T:
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{file}: {error}.", hint="see docs/reference/settings.md for what may stand there") from error
+
+
+def parse_size(text: str) -> int:
+    """Return bytes for "4GB", "512MiB".
+
+    Raises:
+        InputError: The text is not a number with a unit of bytes.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMG]?i?B)", text.strip())
+    if match is None or match[2] not in _SIZES:
+        raise InputError(f"{text!r} is not a size.", hint="write a number and a unit, as 4GB or 512MiB")
+    return int(float(match[1]) * _SIZES[match[2]])
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds for "500ms", "10m", "1h", "14d".
+
+    Raises:
+        InputError: The text is not a number with a unit of time.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)", text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a duration.", hint="write a number and a unit, as 500ms, 10m, 1h or 14d")
+    return float(match[1]) * _SECONDS[match[2]]

@@ -1,0 +1,75 @@
+"""The states things go through, and the only tables that say which change is lawful."""
+
+from enum import StrEnum
+
+from penstock.core.errors import StoreError
+
+
+class RunState(StrEnum):
+    """The life of a run."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class AttemptState(StrEnum):
+    """The life of one try at one node."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"  # its process died: signal, out of memory, os._exit
+    CANCELLED = "cancelled"
+    LOST = "lost"  # its supervisor died; recognised by a later process
+
+
+class NodeState(StrEnum):
+    """What became of a node within one run."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    REUSED = "reused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # something it needs failed
+    CANCELLED = "cancelled"
+
+
+RUN_CHANGES: dict[RunState, frozenset[RunState]] = {
+    RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST}),
+    RunState.SUCCEEDED: frozenset(),
+    RunState.FAILED: frozenset(),
+    RunState.CANCELLED: frozenset(),
+    RunState.LOST: frozenset(),
+}
+
+ATTEMPT_CHANGES: dict[AttemptState, frozenset[AttemptState]] = {
+    AttemptState.RUNNING: frozenset(AttemptState) - {AttemptState.RUNNING},
+    **{state: frozenset() for state in AttemptState if state is not AttemptState.RUNNING},
+}
+
+
+def change_run(before: RunState, after: RunState) -> RunState:
+    """Return `after` if a run may go there from `before`.
+
+    Raises:
+        StoreError: The change is not in the table.
+    """
+    if after in RUN_CHANGES[before]:
+        return after
+    raise StoreError(f"A run cannot go from {before.value!r} to {after.value!r}.")
+
+
+def change_attempt(before: AttemptState, after: AttemptState) -> AttemptState:
+    """Return `after` if an attempt may go there from `before`.
+
+    Raises:
+        StoreError: The change is not in the table.
+    """
+    if after in ATTEMPT_CHANGES[before]:
+        return after
+    raise StoreError(f"An attempt cannot go from {before.value!r} to {after.value!r}.")
