@@ -1,0 +1,189 @@
+"""Fingerprints: everything of the user's project and environment that a function reaches, under one digest.
+
+Read from the syntax trees, never by running anything. What cannot be seen that way is a warning.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from penstock.core.digest import digest_bytes, digest_value
+from penstock.core.errors import NotFoundError
+from penstock.pipeline.graph import CodeFile, Fingerprint, Part
+from penstock.pipeline.modules import Module, Project, Unit
+from penstock.pipeline.packages import Packages, is_ignored
+from penstock.pipeline.reach import Reach
+from penstock.pipeline.snapshot import module_files
+
+
+class Analyzer:
+    r"""Fingerprints functions of the project under `root`; keeps what it has read, so use one for one moment.
+
+    Attributes:
+        warnings: What could not be seen in anything fingerprinted so far, one sentence each.
+
+    Example:
+        >>> from pathlib import Path
+        >>> analyzer = Analyzer(Path("."))
+        >>> analyzer.add_module("tiny", "RATE = 3\ndef double(x):\n    return x * RATE\n")
+        >>> sorted(analyzer.fingerprint_named("tiny", "double").parts)
+        ['tiny:RATE', 'tiny:double']
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._project = Project(root)
+        self._packages = Packages()
+        self._reach = Reach(self._project, self._packages)
+        self._warnings: dict[str, None] = {}
+        self._done: dict[frozenset[Unit], Fingerprint] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be seen in anything fingerprinted so far, one sentence each."""
+        return tuple(self._warnings)
+
+    def add_module(self, name: str, source: str) -> None:
+        """Give the text of a module that is no file: the cells of a notebook, put together."""
+        self._project.add_text(name, source)
+
+    def fingerprint(self, function: Callable[..., object]) -> Fingerprint:
+        """Fingerprint a function, following everything it reaches.
+
+        Raises:
+            DeclarationError: A file it reaches cannot be read as Python.
+        """
+        plain = inspect.unwrap(function)
+        code = getattr(plain, "__code__", None)
+        module = str(getattr(plain, "__module__", "") or "")
+        qualname = str(getattr(plain, "__qualname__", type(plain).__qualname__))
+        if code is None:
+            return self._unseen(module, qualname)
+        name = self._module_of(module, code.co_filename)
+        found = self._project.module(name) if name else None
+        if found is None:
+            return self._unseen(module, qualname)
+        units = _units_at(found, qualname, code.co_firstlineno)
+        if not units:
+            return self._unseen(module, qualname)
+        extra = self._captured(plain, qualname, found.path)
+        return self._keep(self._made(frozenset(units), extra))
+
+    def fingerprint_named(self, module: str, qualname: str) -> Fingerprint:
+        """Fingerprint a function or class by where it lives, without importing it.
+
+        Raises:
+            NotFoundError: The project has no such module, or the module no such name.
+            DeclarationError: A file it reaches cannot be read as Python.
+        """
+        found = self._project.module(module)
+        if found is None:
+            raise NotFoundError(f"{module!r} is no module of the project at {str(self._project.root)!r}.")
+        units = _units_at(found, qualname, 0)
+        if not units:
+            raise NotFoundError(f"{found.path} defines no {qualname!r}.")
+        return self._keep(self._made(frozenset(units), {}))
+
+    def files(self, entry: Path) -> tuple[CodeFile, ...]:
+        """List every project file that a file imports, itself included, sorted by path: the code snapshot."""
+        root = self._project.root
+        return tuple(
+            CodeFile(path=path.relative_to(root).as_posix(), digest=digest_bytes(path.read_bytes()))
+            for path in module_files(entry, root)
+        )
+
+    def _module_of(self, module: str, filename: str) -> str:
+        """Return the name to look a function's module up by; "" when it has no source in the project."""
+        if self._project.text(module) is not None:
+            return module
+        path = Path(filename).resolve()
+        if not path.is_file() or not self._project.holds(path):
+            return ""
+        if module == "__main__":
+            spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+            module = spec.name.removesuffix(".__main__") if spec is not None else path.stem
+        return self._project.place(module, path)
+
+    def _made(self, units: frozenset[Unit], extra: Mapping[str, Part]) -> Fingerprint:
+        if units in self._done and not extra:
+            return self._done[units]
+        reached = frozenset().union(*(self._reach.closure(unit) for unit in units))
+        covered = [spot for spot in reached if isinstance(spot, Unit) and (spot.nodes or spot.targets)]
+        covered.sort(key=lambda unit: unit.key)
+        parts = {unit.key: Part(label=unit.label, digest=unit.digest) for unit in covered} | dict(extra)
+        packages: dict[str, str] = {}
+        for name in sorted(spot for spot in reached if isinstance(spot, str)):
+            packages |= self._packages.versions(name)
+        remarks = [text for unit in covered for text in self._reach.remarks(unit)]
+        made = Fingerprint(
+            digest=fingerprint_digest(parts, packages),
+            parts=parts,
+            packages=packages,
+            warnings=tuple(dict.fromkeys(remarks)),
+        )
+        if not extra:
+            self._done[units] = made
+        return made
+
+    def _captured(self, function: object, qualname: str, path: str) -> dict[str, Part]:
+        """Cover the values a nested function holds from the function that made it, where they are plain."""
+        code = getattr(function, "__code__", None)
+        cells = getattr(function, "__closure__", None) or ()
+        parts: dict[str, Part] = {}
+        for name, cell in zip(code.co_freevars if code else (), cells, strict=False):
+            label = f"`{name}` held by `{qualname}` in {path}"
+            try:
+                digest = digest_value(_plain(cell.cell_contents))
+            except ValueError:  # an empty cell: a name bound only later
+                continue
+            except TypeError:
+                self._warnings[f"{label} is no plain value; a change of it is not seen."] = None
+                continue
+            parts[f"held:{name}"] = Part(label=label, digest=digest)
+        return parts
+
+    def _unseen(self, module: str, qualname: str) -> Fingerprint:
+        """Cover a function without source in the project by its name and its package's version."""
+        key = f"{module}:{qualname}"
+        part = Part(label=f"`{qualname}` of {module or 'nowhere'}", digest=digest_value(key))
+        top = module.partition(".")[0]
+        packages = {} if is_ignored(top) else self._packages.versions(top)
+        text = f"`{qualname}` of {module or 'nowhere'} has no source in the project; a change of it is not seen."
+        return self._keep(
+            Fingerprint(
+                digest=fingerprint_digest({key: part}, packages), parts={key: part}, packages=packages, warnings=(text,)
+            )
+        )
+
+    def _keep(self, made: Fingerprint) -> Fingerprint:
+        self._warnings.update(dict.fromkeys(made.warnings))
+        return made
+
+
+def fingerprint_digest(parts: Mapping[str, Part], packages: Mapping[str, str]) -> str:
+    """Return the digest over parts and packages; labels, which hold line numbers, do not count."""
+    return digest_value([{key: part.digest for key, part in parts.items()}, dict(packages)])
+
+
+def _plain(value: object) -> object:
+    """Return what a value digests as; TypeError when it is not plain."""
+    if isinstance(value, float | int | str | bytes | bool | None):
+        return [type(value).__name__, repr(value)]
+    if isinstance(value, tuple | list):
+        return [type(value).__name__, *(_plain(item) for item in value)]
+    if isinstance(value, dict):
+        return ["dict", *([_plain(key), _plain(item)] for key, item in value.items())]
+    raise TypeError(type(value).__name__)
+
+
+def _units_at(module: Module, qualname: str, line: int) -> list[Unit]:
+    """Return the units that hold a function: by name, else by line (lambdas, functions bound in an expression)."""
+    named = module.units.get(qualname.partition(".")[0], [])
+    if named:
+        return list(named)
+    every = [unit for units in module.units.values() for unit in units]
+    return [
+        unit
+        for unit in dict.fromkeys([*every, module.top])
+        if any(node.lineno <= line <= (node.end_lineno or node.lineno) for node in unit.nodes)
+    ]

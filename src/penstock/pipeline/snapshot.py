@@ -1,0 +1,157 @@
+"""The code snapshot: which project files a pipeline imports, and how they are laid out for import elsewhere.
+
+Belongs here: listing, reading and laying out. Does not: deciding where snapshots are kept.
+"""
+
+import ast
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from penstock.core.digest import digest_bytes, digest_value
+from penstock.core.errors import DamagedError, DeclarationError
+from penstock.pipeline.graph import CodeFile
+from penstock.pipeline.modules import Module, Project
+from penstock.pipeline.names import imported
+
+
+def module_files(entry: Path, root: Path) -> tuple[Path, ...]:
+    """List every project file that `entry` imports, directly or not, `entry` included, sorted.
+
+    Imports anywhere in a file count, also those inside functions; so do the packages around a module.
+
+    Raises:
+        DeclarationError: A file cannot be read as Python.
+    """
+    project = Project(root)
+    entry = entry.resolve()
+    name = _name_of(entry, project)
+    project.place(name, entry)
+    found: set[Path] = set()
+    waiting = [name]
+    seen: set[str] = set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if "." in current:
+            waiting.append(current.rpartition(".")[0])
+        module = project.module(current)
+        path = project.find(current)
+        if module is not None and path is not None:
+            found.add(path)
+            waiting.extend(_imports_of(module))
+    return tuple(sorted(found))
+
+
+def loaded_files(root: Path) -> tuple[Path, ...]:
+    """List the project files that this process has imported: what static reading of imports may have missed."""
+    project = Project(root)
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = {Path(file).resolve() for file in files if isinstance(file, str) and file.endswith(".py")}
+    return tuple(sorted(path for path in paths if path.is_file() and project.holds(path)))
+
+
+def read_files(root: Path, files: tuple[CodeFile, ...]) -> dict[str, bytes]:
+    """Return the bytes of the files of a snapshot by path.
+
+    Raises:
+        DeclarationError: A file changed since it was listed, so what runs would not be what was planned.
+    """
+    found: dict[str, bytes] = {}
+    changed: list[str] = []
+    for file in files:
+        try:
+            data = (root / file.path).read_bytes()
+        except OSError as error:
+            changed.append(f"{file.path}: cannot be read any more ({error.strerror}).")
+            continue
+        if digest_bytes(data) != file.digest:
+            changed.append(f"{file.path}: changed while the pipeline was being planned.")
+        found[file.path] = data
+    if changed:
+        raise DeclarationError(tuple(changed), hint="save all files and start the command again")
+    return found
+
+
+def tree_digest(files: tuple[CodeFile, ...]) -> str:
+    """Return the digest of a snapshot: of the paths and digests of its files."""
+    return digest_value({file.path: file.digest for file in files})
+
+
+def lay_out(files: Mapping[str, bytes], target: Path) -> Path:
+    """Write a snapshot as a folder that can be put on the import path; nobody ever sees it half-written.
+
+    Files are read-only. A folder that is there already is checked, and kept if its bytes are right.
+
+    Raises:
+        DamagedError: `target` is there and holds other bytes.
+    """
+    if target.exists():
+        _check(files, target)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = Path(tempfile.mkdtemp(prefix=f".{target.name[:16]}-", dir=target.parent))
+    try:
+        for name, data in files.items():
+            _write(half / name, data)
+        half.chmod(0o755)
+        os.rename(half, target)  # noqa: PTH104 - Path.rename returns a path and reads worse; same call
+    except OSError:
+        shutil.rmtree(half, ignore_errors=True)
+        if not target.is_dir():
+            raise
+        _check(files, target)  # another process laid it out first
+    return target
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    path.chmod(0o444)
+
+
+def _check(files: Mapping[str, bytes], target: Path) -> None:
+    for name, data in files.items():
+        path = target / name
+        if not path.is_file() or path.read_bytes() != data:
+            raise DamagedError(
+                f"The code snapshot at {str(target)!r} holds other bytes than it should in {name!r}.",
+                hint=f"delete {str(target)!r}; it is a cache and is made again",
+            )
+
+
+def _name_of(entry: Path, project: Project) -> str:
+    """Return the module name of a file: with the packages around it, as far as they have `__init__.py`."""
+    if not project.holds(entry):
+        raise DeclarationError((f"{entry}: lies outside the project at {str(project.root)!r}.",))
+    parts = [] if entry.name == "__init__.py" else [entry.stem]
+    folder = entry.parent
+    while folder != project.root and (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
+
+
+def _imports_of(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                for _, target in imported(node, module.package):
+                    yield target.module
+                    if target.name != "*":
+                        yield f"{target.module}.{target.name}"
+            case ast.Call(
+                func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
