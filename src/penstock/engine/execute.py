@@ -1,0 +1,283 @@
+"""The scheduler: walks the graph as inputs become ready, reuses what is kept, starts what is not, commits what ends.
+
+One thread, one loop. It holds leases for what it started; a result counts when the ledger's transaction commits.
+"""
+
+import time
+from collections.abc import Sequence
+
+from penstock.core.errors import PenstockError
+from penstock.core.records import CheckResult, Failure
+from penstock.core.states import AttemptState, NodeState, RunState
+from penstock.engine import retries, units
+from penstock.engine.events import Listener, NodeEnded, RunStarted, UnitEnded, UnitStarted, Waiting
+from penstock.engine.journal import Journal
+from penstock.engine.platform_nodes import is_executed
+from penstock.engine.protocol import Engine, Limits, Result, Task
+from penstock.engine.state import Job, Kept, NodeRun, RunOutcome, Unit
+
+_RENEW_EVERY_S = 5.0
+_LOOK_AGAIN_S = 0.2
+_IDLE_S = 0.5
+
+
+class Cancelled(PenstockError):
+    """The run was asked to stop."""
+
+    code = "cancelled"
+    exit_code = 130
+
+
+class Execution:
+    """One run being executed.
+
+    Args:
+        job: What to execute.
+        engine: Where tasks run; stays open, the caller closes it.
+        journal: The run's door to the ledger.
+        listener: Is told what happens, in order.
+    """
+
+    def __init__(self, job: Job, engine: Engine, journal: Journal, listener: Listener) -> None:
+        self._job = job
+        self._engine = engine
+        self._journal = journal
+        self._tell = listener
+        self.runs = {n.name: NodeRun(n) for n in job.graph.nodes if is_executed(n)}
+        self._needs = {name: units.needs(run.node, job) & set(self.runs) for name, run in self.runs.items()}
+        self._running: dict[str, Unit] = {}
+        self._due: list[Unit] = []
+        self._renewed_at = time.monotonic()
+        self._open = dict.fromkeys(self.runs)  # insertion-ordered set of nodes that are not over
+
+    def run(self) -> RunOutcome:
+        """Execute to the end and return what came of it.
+
+        Raises:
+            Cancelled: A signal asked the run to stop; attempts and run are marked so.
+            StoreError: The ledger cannot be written; the run is recognised as lost by the next process.
+        """
+        self._tell(
+            RunStarted(run_id=self._job.run_id, pipeline=self._job.graph.pipeline, total=len(self.runs))
+        )
+        try:
+            while self._advance():
+                self._receive(self._engine.results(self._patience()))
+                self._renew()
+        except (KeyboardInterrupt, Cancelled):
+            self._cancel()
+            raise
+        failed = [r for r in self.runs.values() if r.state is not NodeState.SUCCEEDED and r.state is not NodeState.REUSED]
+        state = RunState.FAILED if failed else RunState.SUCCEEDED
+        return self._outcome(state)
+
+    def _advance(self) -> bool:
+        """Expand, reuse and start whatever can be; return whether anything is left to wait for."""
+        fresh = self._expand()
+        while fresh:
+            self._due.extend(self._without_reused(fresh))
+            fresh = self._expand()
+        self._start_due()
+        return bool(self._running or self._due)
+
+    def _expand(self) -> list[Unit]:
+        found: list[Unit] = []
+        for name in list(self._open):
+            run = self.runs[name]
+            if run.is_expanded or not self._is_ready(run):
+                continue
+            cut = units.needs_split(run.node, self.runs)
+            if cut:
+                new = [units.split_unit(run.node, cut, self._job, self.runs)]
+            else:
+                new = units.units_of(run.node, self._job, self.runs)
+            run.is_expanded = True
+            run.pending += len(new)
+            found.extend(new)
+            if not new:
+                self._end_node(run, NodeState.SUCCEEDED)
+        return found
+
+    def _is_ready(self, run: NodeRun) -> bool:
+        needed = [self.runs[n] for n in self._needs[run.node.name]]
+        if any(n.is_over and not n.is_done for n in needed):
+            self._end_node(run, NodeState.SKIPPED)
+            return False
+        return all(n.is_done for n in needed)
+
+    def _without_reused(self, fresh: list[Unit]) -> list[Unit]:
+        force = self._job.force
+        kept = self._journal.lookup([u for u in fresh if u.kind != "intake" and u.node.name not in force])
+        left: list[Unit] = []
+        for unit in fresh:
+            if unit.key in kept and unit.node.name not in force:
+                self._keep(unit, kept[unit.key], is_reused=True)
+            else:
+                unit.reason = self._journal.reason(unit, self.runs, is_forced=unit.node.name in force)
+                left.append(unit)
+        return left
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        ready = [u for u in self._due if u.not_before <= now]
+        if not ready:
+            return
+        # Another process may have finished the same work while this one waited for its lease.
+        waited = [u for u in ready if u.not_before and u.kind != "intake" and not u.attempt_id]
+        kept = self._journal.lookup(waited) if waited else {}
+        for unit in [u for u in waited if u.key in kept]:
+            ready.remove(unit)
+            self._due.remove(unit)
+            self._keep(unit, kept[unit.key], is_reused=True)
+        started = self._journal.start(ready)
+        for unit in ready:
+            if unit in started:
+                self._due.remove(unit)
+                self._submit(unit)
+            else:
+                self._wait_for_other(unit, now)
+
+    def _wait_for_other(self, unit: Unit, now: float) -> None:
+        if not unit.not_before:
+            self._tell(Waiting(node=unit.node.name, part=unit.part))
+        unit.not_before = now + _LOOK_AGAIN_S
+
+    def _submit(self, unit: Unit) -> None:
+        policy = retries.policy_of(self._job.policy, unit.node.name)
+        task = Task(
+            id=f"{self._job.run_id}-{unit.attempt_id}",
+            kind=unit.kind,
+            pipeline=self._job.graph.pipeline,
+            node=unit.node,
+            part=unit.part,
+            given=unit.given,
+            params=unit.params,
+            place=self._job.place,
+            limits=Limits(memory_bytes=policy.memory_bytes, timeout_s=policy.timeout_s),
+            extra={**unit.extra, **self._journal.intake_facts(unit)},
+        )
+        self._running[task.id] = unit
+        self.runs[unit.node.name].state = NodeState.RUNNING
+        self._engine.submit(task)
+        self._tell(UnitStarted(node=unit.node.name, part=unit.part, reason=unit.reason, number=unit.number))
+
+    def _receive(self, results: Sequence[Result]) -> None:
+        ended = [(self._running.pop(r.id), r) for r in results if r.id in self._running]
+        if not ended:
+            return
+        refused = self._journal.finish(ended)
+        for unit, result in ended:
+            if unit in refused:
+                self._due.append(retries.again(unit, wait_s=_LOOK_AGAIN_S))
+            else:
+                self._settle(unit, result)
+
+    def _settle(self, unit: Unit, result: Result) -> None:
+        policy = retries.policy_of(self._job.policy, unit.node.name)
+        wait_s = retries.wait_before_retry(unit, result, policy)
+        will_retry = wait_s is not None
+        self._tell(
+            UnitEnded(
+                node=unit.node.name,
+                part=unit.part,
+                failure=result.failure,
+                usage=result.usage,
+                will_retry=will_retry,
+                log=result.log,
+            )
+        )
+        if wait_s is not None:
+            self._due.append(retries.again(unit, wait_s=wait_s, lost=retries.is_loss(result)))
+        elif result.state is AttemptState.SUCCEEDED:
+            self._keep(unit, _kept(result), is_reused=False, result=result)
+        else:
+            self._fail(unit, result)
+
+    def _keep(self, unit: Unit, kept: Kept, *, is_reused: bool, result: Result | None = None) -> None:
+        run = self.runs[unit.node.name]
+        run.pending -= 1
+        run.reused += is_reused
+        run.reasons.append("" if is_reused else unit.reason)
+        if unit.kind == "split":
+            run.split, run.is_expanded = kept, False
+            return
+        run.kept[unit.part] = kept
+        if unit.kind == "intake" and result is not None:
+            run.previous, run.dataset = self._journal.previous(unit), result.dataset
+        if run.pending == 0:
+            self._end_node(run, _state_after(run))
+
+    def _fail(self, unit: Unit, result: Result) -> None:
+        run = self.runs[unit.node.name]
+        run.pending -= 1
+        if result.failure is not None:
+            run.failures.append(result.failure)
+        run.kept[unit.part] = _kept(result)
+        if run.pending == 0:
+            self._end_node(run, NodeState.FAILED)
+
+    def _end_node(self, run: NodeRun, state: NodeState) -> None:
+        run.state = NodeState.FAILED if run.failures and state is not NodeState.SKIPPED else state
+        self._open.pop(run.node.name, None)
+        reason = next((r for r in run.reasons if r), "")
+        self._journal.node_ended(run, reason)
+        self._tell(
+            NodeEnded(
+                node=run.node.name,
+                role=run.node.role,
+                state=run.state,
+                reason=reason,
+                units=len(run.kept),
+                checks=checks_of(run),
+                dataset=run.dataset,
+                is_new_version=run.dataset is not None and run.dataset != run.previous,
+            )
+        )
+
+    def _patience(self) -> float:
+        if not self._due:
+            return _IDLE_S
+        return max(0.0, min(_IDLE_S, min(u.not_before for u in self._due) - time.monotonic()))
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._renewed_at > _RENEW_EVERY_S:
+            self._renewed_at = time.monotonic()
+            self._journal.renew(list(self._running.values()))
+
+    def _cancel(self) -> None:
+        for task_id in self._running:
+            self._engine.cancel(task_id)
+        self._journal.cancelled(list(self._running.values()))
+
+    def _outcome(self, state: RunState) -> RunOutcome:
+        runs = self.runs
+        now = None
+        if any(e.form == "word" and e.source == "now" for n in self._job.graph.nodes for e in n.edges):
+            now = units.logical_now(self._job, runs).isoformat()
+        return RunOutcome(
+            run_id=self._job.run_id,
+            state=state.value,
+            nodes={name: run.state for name, run in runs.items()},
+            kept={name: dict(run.kept) for name, run in runs.items()},
+            datasets={name: run.dataset for name, run in runs.items() if run.dataset is not None},
+            checks=tuple(c for run in runs.values() for c in checks_of(run)),
+            failures={name: run.failures[0] for name, run in runs.items() if run.failures},
+            now=now,
+        )
+
+
+def checks_of(run: NodeRun) -> tuple[CheckResult, ...]:
+    """Return the check results of a node, over all its parts."""
+    return tuple(check for _, kept in sorted(run.kept.items()) for check in kept.checks)
+
+
+def _state_after(run: NodeRun) -> NodeState:
+    broken = [c for c in checks_of(run) if not c.passed]
+    if broken:
+        run.failures.append(Failure(kind="check", message=broken[0].message))
+        return NodeState.FAILED
+    return NodeState.REUSED if run.reused >= len(run.kept) and run.dataset is None else NodeState.SUCCEEDED
+
+
+def _kept(result: Result) -> Kept:
+    return Kept(outputs=result.outputs, parts=result.parts, checks=result.checks, facts=result.facts)

@@ -1,0 +1,199 @@
+"""The engine on this machine: a pool of long-lived run processes.
+
+A process that dies, hangs past its time or outgrows its memory is reported with its cause and replaced.
+"""
+
+import collections
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import msgspec
+
+from penstock.core.records import Failure, Usage
+from penstock.core.states import AttemptState
+from penstock.engine import causes
+from penstock.engine.perform import read_tail
+from penstock.engine.protocol import Result, Task
+from penstock.engine.worker import log_path
+
+_POLL_S = 0.05
+_STOPPED_TOO_LONG_S = 10.0
+_RESULT = msgspec.msgpack.Decoder(Result)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class _Process:
+    """One run process and the task it holds."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        os.set_inheritable(theirs.fileno(), True)
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "penstock.engine.worker", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self.channel = Connection(ours.detach())
+        self.task: Task | None = None
+        self.since = 0.0
+        self.peak = 0
+        self.stopped_since: float | None = None
+        self.oom_kills = 0
+
+    def give(self, task: Task) -> None:
+        self.task, self.since, self.peak, self.stopped_since = task, time.monotonic(), 0, None
+        self.oom_kills = causes.oom_kills()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death is noticed by the next poll
+            self.channel.send_bytes(_ENCODER.encode(task))
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+        self.channel.close()
+
+
+class LocalEngine:
+    """Runs tasks in `workers` processes on this machine.
+
+    Args:
+        workers: Most tasks at once.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._processes = [_Process()]
+        self._queue: collections.deque[Task] = collections.deque()
+        self._ended: list[Result] = []
+
+    @property
+    def slots(self) -> int:
+        """How many tasks can run at once."""
+        return self._workers
+
+    def submit(self, task: Task) -> None:
+        """Queue a task; it starts as soon as a process is free."""
+        self._queue.append(task)
+        self._feed()
+
+    def results(self, timeout_s: float) -> Sequence[Result]:
+        """Wait up to `timeout_s` for tasks to end."""
+        deadline = time.monotonic() + timeout_s
+        while not self._ended:
+            busy = [p for p in self._processes if p.task is not None]
+            left = deadline - time.monotonic()
+            if not busy or left <= 0:
+                break
+            ready = wait([p.channel for p in busy], timeout=min(left, _POLL_S))
+            for process in busy:
+                if process.channel in ready:
+                    self._receive(process)
+                else:
+                    self._watch(process)
+        self._feed()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def cancel(self, task_id: str) -> None:
+        """End a task and everything it started."""
+        queued = [t for t in self._queue if t.id == task_id]
+        for task in queued:
+            self._queue.remove(task)
+            self._end(task, AttemptState.CANCELLED, Failure(kind="cancelled", message="Cancelled before it started."))
+        for process in self._processes:
+            if process.task is not None and process.task.id == task_id:
+                failure = Failure(kind="cancelled", message=f"{_name(process.task)} was cancelled.")
+                self._kill(process, AttemptState.CANCELLED, failure)
+
+    def close(self) -> None:
+        """End every process."""
+        for process in self._processes:
+            process.end()
+        self._processes.clear()
+        self._queue.clear()
+
+    def _feed(self) -> None:
+        while self._queue:
+            free = next((p for p in self._processes if p.task is None), None)
+            if free is None and len(self._processes) < self._workers:
+                free = _Process()
+                self._processes.append(free)
+            if free is None:
+                return
+            free.give(self._queue.popleft())
+
+    def _receive(self, process: _Process) -> None:
+        task = process.task
+        try:
+            data = process.channel.recv_bytes()
+        except (EOFError, OSError):
+            self._buried(process)
+            return
+        process.task = None
+        self._ended.append(_RESULT.decode(data))
+        if task is not None:
+            Path(log_path(task)).unlink(missing_ok=True)
+
+    def _watch(self, process: _Process) -> None:
+        task, now = process.task, time.monotonic()
+        if task is None:
+            return
+        status = causes.status_of(process.popen.pid)
+        process.peak = max(process.peak, status.peak_bytes)
+        limits = task.limits
+        if limits.timeout_s is not None and now - process.since > limits.timeout_s:
+            self._kill(process, AttemptState.TIMED_OUT, causes.timed_out(_name(task), limits.timeout_s))
+        elif limits.memory_bytes is not None and status.resident_bytes > limits.memory_bytes:
+            failure = causes.over_memory(_name(task), status.resident_bytes, limits.memory_bytes)
+            self._kill(process, AttemptState.KILLED, failure)
+        elif status.is_stopped:
+            process.stopped_since = process.stopped_since or now
+            if now - process.stopped_since > _STOPPED_TOO_LONG_S:
+                self._kill(process, AttemptState.LOST, causes.stopped(_name(task)))
+        else:
+            process.stopped_since = None
+
+    def _buried(self, process: _Process) -> None:
+        """A process closed its end without a result: it died. Say of what."""
+        task = process.task
+        process.popen.wait()
+        if task is not None:
+            code, peak = process.popen.returncode, process.peak
+            was_oom = causes.oom_kills() > process.oom_kills
+            self._end(task, AttemptState.KILLED, causes.died(_name(task), code, peak, was_oom=was_oom), process)
+        self._replace(process)
+
+    def _kill(self, process: _Process, state: AttemptState, failure: Failure) -> None:
+        task = process.task
+        process.end()
+        if task is not None:
+            self._end(task, state, failure, process)
+        self._replace(process)
+
+    def _replace(self, process: _Process) -> None:
+        process.end()
+        self._processes.remove(process)
+        if not self._processes:
+            self._processes.append(_Process())
+
+    def _end(self, task: Task, state: AttemptState, failure: Failure, process: _Process | None = None) -> None:
+        usage = Usage()
+        if process is not None:
+            usage = Usage(wall_s=time.monotonic() - process.since, peak_bytes=process.peak)
+        log = Path(log_path(task))
+        self._ended.append(Result(id=task.id, state=state, failure=failure, usage=usage, log=read_tail(log)))
+        log.unlink(missing_ok=True)
+
+
+def _name(task: Task) -> str:
+    return f"{task.node.role.capitalize()} {task.node.name!r}" + (f" for {task.part!r}" if task.part else "")

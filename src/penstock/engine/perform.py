@@ -1,0 +1,177 @@
+"""Performs one task inside a run process: the only module of the engine that calls user code.
+
+A task goes in and a result comes out, whatever the user's code does short of killing the process.
+"""
+
+import contextlib
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from penstock.core import faults
+from penstock.core.errors import PenstockError, StepError
+from penstock.core.records import Failure, Usage
+from penstock.core.states import AttemptState
+from penstock.engine import evidence, intake
+from penstock.engine.arguments import arguments_of, function_of, json_ready
+from penstock.engine.protocol import Result, Task
+from penstock.store import codecs
+from penstock.store.blobs import Blobs
+
+LOG_TAIL = 64_000
+
+
+def perform(task: Task, log: Path) -> Result:
+    """Run `task` to its end and say what came of it. User output goes to the file `log` and, its tail, into the result."""
+    started, cpu = time.monotonic(), _cpu_s()
+    _reset_peak()
+    faults.point("attempt_before_start")
+    with _printing_to(log):
+        result = _guarded(task)
+    usage = Usage(wall_s=time.monotonic() - started, cpu_s=_cpu_s() - cpu, peak_bytes=peak_bytes())
+    return Result(
+        id=result.id,
+        state=result.state,
+        outputs=result.outputs,
+        parts=result.parts,
+        dataset=result.dataset,
+        checks=result.checks,
+        facts=result.facts,
+        failure=result.failure,
+        usage=usage,
+        log=read_tail(log),
+    )
+
+
+def _guarded(task: Task) -> Result:
+    try:
+        return _KINDS[task.kind](task)
+    except KeyboardInterrupt:
+        return Result(id=task.id, state=AttemptState.CANCELLED, failure=Failure(kind="cancelled", message="Cancelled."))
+    except Exception as error:  # noqa: BLE001 - the step boundary: whatever user code raises becomes a result
+        return Result(id=task.id, state=AttemptState.FAILED, failure=failure_of(task, error))
+
+
+def _call(task: Task) -> Result:
+    function = function_of(task)
+    arguments = arguments_of(task)
+    faults.point("attempt_in_user_code")
+    value = function(**arguments, **task.params)
+    faults.point("attempt_before_write")
+    blobs = Blobs(Path(task.place.home) / "blobs")
+    outputs = {name: codecs.save(item, blobs) for name, item in _named_outputs(task, value).items()}
+    return Result(id=task.id, state=AttemptState.SUCCEEDED, outputs=outputs)
+
+
+def _named_outputs(task: Task, value: object) -> dict[str, object]:
+    names = task.node.outputs
+    if len(names) == 1:
+        return {names[0]: value}
+    if not isinstance(value, tuple) or len(value) != len(names):
+        found = f"{len(value)} values" if isinstance(value, tuple) else type(value).__name__
+        raise StepError(
+            f"Step {task.node.name!r} declares outputs {names!r} but returned {found}.",
+            hint=f"return a tuple of {len(names)} values in that order",
+        )
+    return dict(zip(names, value, strict=True))
+
+
+def _answer(task: Task) -> Result:
+    function = function_of(task)
+    arguments = arguments_of(task)
+    answers = [json_ready(function(**arguments, **fields)) for fields in task.extra["requests"]]
+    return Result(id=task.id, state=AttemptState.SUCCEEDED, facts={"answers": answers})
+
+
+_KINDS: dict[str, Callable[[Task], Result]] = {
+    "call": _call,
+    "answer": _answer,
+    "intake": intake.take_in,
+    "peek": intake.peek,
+    "freeze": intake.freeze,
+    "split": intake.split,
+    "check": evidence.check,
+    "summarise": evidence.summarise,
+    "built_in": evidence.built_in,
+}
+
+
+def failure_of(task: Task, error: Exception) -> Failure:
+    """Describe what user code raised: the user's own frames, where the files really are, and how to go on."""
+    what = f"{task.node.role.capitalize()} {task.node.name!r}" + (f" for {task.part!r}" if task.part else "")
+    if isinstance(error, PenstockError):
+        return Failure(kind="refused", message=f"{what}: {error.message}", hint=error.hint)
+    kind = "memory" if isinstance(error, MemoryError) else "exception"
+    return Failure(
+        kind=kind,
+        message=f"{what} raised {type(error).__name__}: {str(error)[:2000]}",
+        traceback=user_traceback(task, error),
+        hint=f"debug it alone with the same inputs: penstock debug {task.node.name}",
+    )
+
+
+def user_traceback(task: Task, error: Exception) -> str:
+    """Format the traceback without Penstock's own frames, with paths of the project rather than of its snapshot."""
+    ours = str(Path(__file__).resolve().parents[1])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    text = "".join(
+        ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    ) + "".join(traceback.format_exception_only(error))
+    return text.replace(task.place.code_dir + os.sep, task.place.root + os.sep)
+
+
+@contextlib.contextmanager
+def _printing_to(log: Path) -> Iterator[None]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for saved, fd in zip(kept, (1, 2), strict=True):
+            os.dup2(saved, fd)
+            os.close(saved)
+        os.close(target)
+
+
+def read_tail(log: Path) -> str:
+    """Return the last lines of a log file; "" when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+            return file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _cpu_s() -> float:
+    usage, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _reset_peak() -> None:
+    # Linux: forget the peak so far, so that each task in a long-lived process has its own.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """Return the peak resident memory of this process in bytes, since the last task began where the kernel can tell."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,208 @@
+"""The nodes the platform adds to every graph: built-in checks, summaries, frozen serving inputs, sampled answers.
+
+They are ordinary nodes with an option `task` that says what performs them, so cache, attempts and gating are the same.
+"""
+
+import msgspec
+
+from penstock.core.digest import digest_value
+from penstock.pipeline.graph import Edge, Fingerprint, Graph, Node
+
+# Raise when what a platform node computes changes, so that kept results are not mistaken for new ones.
+VERSION = 1
+SAMPLED_REQUESTS = 12
+
+
+def with_platform_nodes(graph: Graph) -> Graph:
+    """Return the graph with the platform's own nodes and their gates."""
+    added = [*_splits(graph), *_leaks(graph), *_summaries(graph), *_serving(graph)]
+    gates: dict[str, list[str]] = {}
+    ancestors = _ancestors(graph)
+    for node in added:
+        if node.role == "check":
+            for name in _gated_by(node, graph, ancestors):
+                gates.setdefault(name, []).append(node.name)
+    nodes = [msgspec.structs.replace(n, after=(*n.after, *gates.get(n.name, ()))) for n in graph.nodes]
+    return msgspec.structs.replace(graph, nodes=(*nodes, *added))
+
+
+def task_of(node: Node) -> str:
+    """Return the kind of task that performs a node."""
+    if "task" in node.options:
+        return str(node.options["task"])
+    return {"dataset": "intake", "check": "check"}.get(node.role, "call")
+
+
+def is_platform(node: Node) -> bool:
+    """Return whether the platform added this node."""
+    return "task" in node.options
+
+
+def is_executed(node: Node) -> bool:
+    """Return whether a run executes this node; serve functions and outcomes are only declared."""
+    return node.role not in {"serve", "fallback", "outcome"}
+
+
+def _platform(name: str, task: str, about: Node, edges: tuple[Edge, ...], **options: object) -> Node:
+    return Node(
+        name=name,
+        role="check" if task in {"built_in", "summarise"} else "step",
+        function="",
+        file=about.file,
+        line=about.line,
+        edges=edges,
+        params=(),
+        outputs=(name,) if task == "freeze" else (),
+        options={"task": task, **options},
+        code=Fingerprint(digest=digest_value(["platform", task, VERSION])),
+    )
+
+
+def _splits(graph: Graph) -> list[Node]:
+    return [
+        _platform(
+            f"no-empty-split:{node.name}",
+            "built_in",
+            node,
+            tuple(Edge(argument=o, source=o, node=node.name, form="lazy") for o in node.outputs),
+            check="no_empty_split",
+            step=node.name,
+        )
+        for node in graph.nodes
+        if node.role == "step" and len(node.outputs) > 1 and node.each is None
+    ]
+
+
+def _leaks(graph: Graph) -> list[Node]:
+    """Pair what a model learns from with what an evaluation judges by, when one step made both."""
+    found: dict[tuple[str, str], Node] = {}
+    for model in (n for n in graph.nodes if n.role == "model" and n.each is None):
+        for evaluation in (n for n in graph.nodes if n.role == "evaluate"):
+            for train in model.edges:
+                for test in evaluation.edges:
+                    if train.node == test.node and train.source != test.source and _is_split(graph, train):
+                        found[train.source, test.source] = _leak(graph, train, test)
+    return list(found.values())
+
+
+def _is_split(graph: Graph, edge: Edge) -> bool:
+    return bool(edge.node) and len(graph.node(edge.node).outputs) > 1 and graph.node(edge.node).each is None
+
+
+def _leak(graph: Graph, train: Edge, test: Edge) -> Node:
+    step = graph.node(train.node)
+    datasets = [graph.node(name) for name in sorted(_ancestors(graph)[step.name])]
+    tables = [d for d in datasets if d.role == "dataset"]
+    return _platform(
+        f"no-leakage:{train.source}:{test.source}",
+        "built_in",
+        step,
+        tuple(
+            Edge(argument=role, source=e.source, node=e.node, form="lazy")
+            for role, e in (("train", train), ("test", test))
+        ),
+        check="leakage",
+        keys=[list(_columns(d.options.get("key"))) for d in tables if d.options.get("key")],
+        times=[d.options["time"] for d in tables if d.options.get("time")],
+    )
+
+
+def _columns(value: object) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type]  # a text or a sequence of texts
+
+
+def _summaries(graph: Graph) -> list[Node]:
+    return [
+        _platform(
+            f"evidence:{node.name}",
+            "summarise",
+            node,
+            (Edge(argument="evaluation", source=node.outputs[0], node=node.name, form="evaluation"),),
+            evaluation=dict(node.options),
+        )
+        for node in graph.nodes
+        if node.role == "evaluate"
+    ]
+
+
+def _serving(graph: Graph) -> list[Node]:
+    frozen: dict[str, Node] = {}
+    answers: list[Node] = []
+    for node in graph.nodes:
+        if node.role not in {"serve", "fallback"}:
+            continue
+        for edge in node.edges:
+            if edge.node and graph.node(edge.node).role == "dataset":
+                name = frozen_name(edge.source)
+                frozen[name] = _platform(
+                    name,
+                    "freeze",
+                    graph.node(edge.node),
+                    (Edge(argument="dataset", source=edge.source, node=edge.node, form="lazy"),),
+                )
+        answers.append(_answers(node))
+    return [*frozen.values(), *answers]
+
+
+def _answers(node: Node) -> Node:
+    edges = tuple(
+        msgspec.structs.replace(e, node=frozen_name(e.source), source=frozen_name(e.source))
+        if e.node == e.source and e.form in {"polars", "lazy", "pandas", "arrow", "batches"}
+        else e
+        for e in node.edges
+    )
+    return msgspec.structs.replace(
+        node,
+        name=f"answers:{node.name}",
+        role="step",
+        edges=edges,
+        outputs=(),
+        after=(),
+        options={
+            "task": "answer",
+            "examples": node.options.get("examples", []),
+            "fields": [{"name": p.name, "type": p.type, "required": p.required} for p in node.params],
+            "samples": SAMPLED_REQUESTS,
+        },
+    )
+
+
+def frozen_name(dataset: str) -> str:
+    """Return the name of the node that freezes a dataset for serving."""
+    return f"frozen:{dataset}"
+
+
+def _ancestors(graph: Graph) -> dict[str, set[str]]:
+    """Return, by node, every node it needs, directly or not."""
+    direct = {n.name: {e.node for e in n.edges if e.node} | set(n.after) for n in graph.nodes}
+    for node in graph.nodes:
+        if node.role == "evaluate":
+            direct[node.name] |= {n.name for n in graph.nodes if n.role in {"model", "baseline"}}
+    known: dict[str, set[str]] = {}
+    for start in direct:
+        _close(start, direct, known)
+    return known
+
+
+def _close(start: str, direct: dict[str, set[str]], known: dict[str, set[str]]) -> None:
+    # Iterative, since a pipeline of a thousand steps in a row is deeper than Python's stack.
+    stack = [start]
+    while stack:
+        name = stack[-1]
+        missing = [d for d in direct[name] if d not in known]
+        if name in known or not missing:
+            known[name] = set().union(direct[name], *(known[d] for d in direct[name]))
+            stack.pop()
+        else:
+            stack.extend(missing)
+
+
+def _gated_by(check: Node, graph: Graph, ancestors: dict[str, set[str]]) -> list[str]:
+    sources = {e.source for e in check.edges}
+    needed = {e.node for e in check.edges}
+    upstream = set().union(needed, *(ancestors[n] for n in needed))
+    return [
+        n.name
+        for n in graph.nodes
+        if n.name not in upstream and n.role != "check" and sources & {e.source for e in n.edges}
+    ]

@@ -1,0 +1,248 @@
+"""Turns a node whose inputs are there into units of work with cache keys. Pure: reads the run's state, changes nothing."""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from penstock.core.digest import digest_value
+from penstock.core.records import Artifact, DatasetVersion
+from penstock.engine.platform_nodes import task_of
+from penstock.engine.protocol import Given, Kind
+from penstock.engine.state import Job, Kept, NodeRun, Unit
+from penstock.pipeline.graph import Edge, Node
+from penstock.pipeline.keys import KeyParts, node_key
+
+FRAMES = frozenset({"lazy", "polars", "pandas", "arrow", "batches", "feed"})
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+CHAMPION = "champion"
+
+
+def needs(node: Node, job: Job) -> set[str]:
+    """Return the nodes that must be done before `node` can be expanded."""
+    found = {edge.node for edge in node.edges if edge.node} | set(node.after)
+    words = {edge.source for edge in node.edges if edge.form == "word"}
+    if "now" in words and job.now is None and node.role != "dataset":
+        found |= {n.name for n in job.graph.nodes if n.role == "dataset" and n.options.get("time")}
+    if node.role == "evaluate":
+        found |= {n.name for n in job.graph.nodes if n.role in {"model", "baseline"}}
+    return found
+
+
+def logical_now(job: Job, runs: Mapping[str, NodeRun]) -> datetime:
+    """Return the logical time: the caller's; else the newest time in the data; else the day the run began."""
+    if job.now is not None:
+        return job.now
+    times = [
+        datetime.fromisoformat(run.dataset.watermark)
+        for run in runs.values()
+        if run.dataset is not None and run.node.options.get("time") and isinstance(run.dataset.watermark, str)
+    ]
+    if times:
+        return max(t.replace(tzinfo=None) for t in times)
+    return job.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def needs_split(node: Node, runs: Mapping[str, NodeRun]) -> tuple[Edge, ...]:
+    """Return the frames to cut by key before this fan-out can start; empty when there is nothing to cut."""
+    if node.each is None or runs[node.name].split is not None:
+        return ()
+    return tuple(e for e in node.edges if e.node and not _comes_in_parts(e, node, runs) and _has_column(e, node, runs))
+
+
+def _comes_in_parts(edge: Edge, node: Node, runs: Mapping[str, NodeRun]) -> bool:
+    return runs[edge.node].node.each is not None and runs[edge.node].node.each == node.each
+
+
+def _has_column(edge: Edge, node: Node, runs: Mapping[str, NodeRun]) -> bool:
+    run = runs[edge.node]
+    if run.dataset is not None:
+        return any(name == node.each for name, _ in run.dataset.schema)
+    columns = run.output(edge.source).meta.get("columns", [])
+    return any(column[0] == node.each for column in columns)
+
+
+def split_unit(node: Node, edges: tuple[Edge, ...], job: Job, runs: Mapping[str, NodeRun]) -> Unit:
+    """Return the unit that cuts frames to one artifact per key."""
+    given = tuple(given_for(edge, "", job, runs) for edge in edges)
+    return _unit(node, "#split", "split", given, job, {"column": node.each})
+
+
+def units_of(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> list[Unit]:
+    """Return the units of a node whose needs are done (and whose frames are split)."""
+    kind: Kind = task_of(node)  # type: ignore[assignment]  # the option holds a Kind as text
+    if node.role == "evaluate":
+        return [_evaluation_unit(node, model, job, runs) for model in _models(job)]
+    if node.each is not None:
+        keys = _keys(node, runs)
+        return [_part_unit(node, part, key, job, runs) for part, key in keys.items()]
+    given = tuple(given_for(edge, "", job, runs) for edge in node.edges)
+    extra = dict(node.options) if kind not in {"call", "check", "intake"} else {}
+    if kind == "summarise":
+        extra["roles"] = roles_of(job)
+    if kind == "answer":
+        given, extra["sources"] = (*given, *_samples(node, job, runs)), len(given)
+    return [_unit(node, "", kind, given, job, extra)]
+
+
+def roles_of(job: Job) -> dict[str, Any]:
+    """Return which models are candidates, which baselines, and whether a champion takes part."""
+    graph = job.graph
+    return {
+        "candidates": [n.name for n in graph.nodes if n.role == "model"],
+        "baselines": [n.name for n in graph.nodes if n.role == "baseline"],
+        "champion": CHAMPION if _champion_model(job) else None,
+        "release": job.champion.release if job.champion is not None else None,
+    }
+
+
+def _models(job: Job) -> list[str]:
+    names = [n.name for n in job.graph.nodes if n.role in {"model", "baseline"}]
+    return [*names, CHAMPION] if _champion_model(job) else names
+
+
+def _champion_model(job: Job) -> str | None:
+    if job.champion is None:
+        return None
+    return next((n.name for n in job.graph.nodes if n.role == "model" and n.name in job.champion.models), None)
+
+
+def _evaluation_unit(node: Node, model: str, job: Job, runs: Mapping[str, NodeRun]) -> Unit:
+    given = tuple(
+        _model_given(edge, model, job, runs) if edge.source == "model" and edge.form == "word" else
+        given_for(edge, "", job, runs)
+        for edge in node.edges
+    )  # fmt: skip
+    return _unit(node, model, "call", given, job, {})
+
+
+def _model_given(edge: Edge, model: str, job: Job, runs: Mapping[str, NodeRun]) -> Given:
+    champion = _champion_model(job)
+    if model == CHAMPION and champion is not None and job.champion is not None:
+        return Given(argument=edge.argument, form="value", released={champion: job.champion.models[champion]})
+    run = runs[model]
+    if run.node.each is not None:
+        return _all_parts(edge, run, run.node.outputs[0], "parts")
+    return Given(argument=edge.argument, form="value", artifact=run.output(run.node.outputs[0]))
+
+
+def _keys(node: Node, runs: Mapping[str, NodeRun]) -> dict[str, Any]:
+    """Return the keys of a fan-out that every one of its cut inputs has, as text and as they are."""
+    own = runs[node.name].split
+    sets: list[dict[str, Any]] = [own.facts["keys"]] if own is not None else []
+    for edge in node.edges:
+        if edge.node and _comes_in_parts(edge, node, runs):
+            sets.append({part: part for part in runs[edge.node].kept})
+    common = set.intersection(*(set(s) for s in sets)) if sets else set()
+    typed = {k: v for s in reversed(sets) for k, v in s.items()}
+    return {part: typed[part] for part in sorted(common)}
+
+
+def _part_unit(node: Node, part: str, key: Any, job: Job, runs: Mapping[str, NodeRun]) -> Unit:
+    split = runs[node.name].split
+    given: list[Given] = []
+    for edge in node.edges:
+        if edge.form == "key":
+            given.append(Given(argument=edge.argument, form="key", value=key))
+        elif split is not None and edge.argument in split.parts.get(part, {}):
+            artifact = split.parts[part][edge.argument]
+            given.append(Given(argument=edge.argument, form=edge.form, artifact=artifact))
+        else:
+            given.append(given_for(edge, part, job, runs))
+    return _unit(node, part, "call", tuple(given), job, {})
+
+
+def given_for(edge: Edge, part: str, job: Job, runs: Mapping[str, NodeRun]) -> Given:
+    """Return what an edge delivers."""
+    if edge.form == "word":
+        return _word(edge, job, runs)
+    run = runs[edge.node]
+    if run.dataset is not None:
+        return Given(argument=edge.argument, form=edge.form, dataset=run.dataset)
+    if run.node.role == "evaluate":
+        rows = {model: kept.outputs[edge.source] for model, kept in run.kept.items()}
+        return Given(argument=edge.argument, form="evaluation", parts=rows, value=dict(run.node.options))
+    if run.node.each is not None:
+        if part:
+            return Given(argument=edge.argument, form=edge.form, artifact=run.kept[part].outputs[edge.source])
+        return _all_parts(edge, run, edge.source, edge.form)
+    return Given(argument=edge.argument, form=edge.form, artifact=run.output(edge.source))
+
+
+def _all_parts(edge: Edge, run: NodeRun, output: str, form: Any) -> Given:
+    parts = {part: kept.outputs[output] for part, kept in sorted(run.kept.items()) if part != "#split"}
+    return Given(argument=edge.argument, form=form, parts=parts)
+
+
+def _word(edge: Edge, job: Job, runs: Mapping[str, NodeRun]) -> Given:
+    match edge.source:
+        case "now":
+            return Given(argument=edge.argument, form="word", value=logical_now(job, runs).isoformat())
+        case "champion":
+            models = job.champion.models if job.champion is not None else None
+            return Given(argument=edge.argument, form="word", released=models or None)
+        case _:
+            return Given(argument=edge.argument, form="word")
+
+
+def _samples(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> tuple[Given, ...]:
+    """Return frames whose columns are named like the request's required fields, nearest to the evaluation first."""
+    wanted = {f["name"] for f in node.options["fields"] if f["required"]}
+    found: list[Given] = []
+    for other in reversed(job.graph.nodes):
+        for name, given, columns in _frames(runs[other.name]):
+            if wanted & columns:
+                found.append(Given(argument=f"sample:{name}", form="lazy", artifact=given[0], dataset=given[1]))
+                wanted -= columns
+    return tuple(found)
+
+
+def _frames(run: NodeRun) -> list[tuple[str, tuple[Artifact | None, DatasetVersion | None], set[str]]]:
+    if run.dataset is not None:
+        return [(run.node.name, (None, run.dataset), {name for name, _ in run.dataset.schema})]
+    kept = next(iter(run.kept.values()), Kept())
+    return [
+        (name, (artifact, None), {c[0] for c in artifact.meta.get("columns", [])})
+        for name, artifact in kept.outputs.items()
+        if artifact.rows
+    ]
+
+
+def _unit(
+    node: Node, part: str, kind: Kind, given: tuple[Given, ...], job: Job, extra: dict[str, Any]
+) -> Unit:
+    params = job.params.get(node.name, {}) if kind in {"call", "intake", "peek"} else {}
+    parts = KeyParts(
+        node=f"{job.graph.pipeline}/{node.name}",
+        role=f"{node.role}:{kind}:{part}",
+        code=node.code,
+        params=params,
+        inputs={g.argument: (_label(g), _digest(g)) for g in given if g.form != "word"},
+        words={g.argument: _word_text(g, job) for g in given if g.form == "word"},
+        options={**extra, "outputs": list(node.outputs), "forms": {g.argument: g.form for g in given}},
+        python=PYTHON,
+    )
+    return Unit(node, part, kind, given, parts, node_key(parts), params, extra)
+
+
+def _label(given: Given) -> str:
+    return str(given.dataset) if given.dataset is not None else given.argument
+
+
+def _digest(given: Given) -> str:
+    if given.artifact is not None:
+        return given.artifact.digest
+    if given.dataset is not None:
+        return given.dataset.digest
+    if given.parts is not None:
+        return digest_value({"value": given.value, "parts": {k: a.digest for k, a in given.parts.items()}})
+    if given.released is not None:
+        return digest_value({k: [m.artifact.digest, Path(m.code_dir).name] for k, m in given.released.items()})
+    return digest_value(given.value)
+
+
+def _word_text(given: Given, job: Job) -> str | None:
+    if given.argument == "champion" and job.champion is not None:
+        return job.champion.hash
+    return given.value if isinstance(given.value, str) else None

@@ -1,0 +1,53 @@
+"""A run process: reads tasks from its parent, performs them one at a time, writes results back.
+
+Started as `python -m penstock.engine.worker FD`. It dies with its parent, whatever happens to either.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from penstock.engine.perform import perform
+from penstock.engine.protocol import Task
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve tasks until the parent closes the connection."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
+    channel = Connection(int(sys.argv[1]))
+    decoder = msgspec.msgpack.Decoder(Task)
+    encoder = msgspec.msgpack.Encoder()
+    while True:
+        try:
+            data = channel.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            return
+        task = decoder.decode(data)
+        os.chdir(task.place.root)
+        result = perform(task, Path(log_path(task)))
+        try:
+            channel.send_bytes(encoder.encode(result))
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the supervisor is gone: nobody may commit this result
+
+
+def log_path(task: Task) -> str:
+    """Return the file that receives what a task prints."""
+    return os.path.join(task.place.home, "tmp", "logs", f"{task.id}.log")  # noqa: PTH118 - once per task, both sides
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

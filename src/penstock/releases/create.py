@@ -1,0 +1,158 @@
+"""Builds the manifest of a run: what it used, what it made, what was shown about it.
+
+Every run that reached its end has one, so runs and releases are compared by the same code;
+only the manifest of a run whose checks all passed may become a release.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from penstock.core.errors import CheckError
+from penstock.core.records import Artifact, CheckResult, Interval
+from penstock.core.settings import Policy
+from penstock.core.states import NodeState
+from penstock.engine.platform_nodes import frozen_name, is_platform
+from penstock.engine.state import Kept, RunOutcome
+from penstock.pipeline.graph import Edge, Graph, Node
+from penstock.releases.manifest import Example, Manifest, ReleasedDataset, ReleasedEvaluation
+
+
+def manifest_of(
+    graph: Graph,
+    outcome: RunOutcome,
+    *,
+    params: dict[str, dict[str, Any]],
+    policy: Policy,
+    champion: str | None,
+) -> Manifest:
+    """Return the manifest of a run.
+
+    Args:
+        graph: The pipeline as the user wrote it, without the platform's own nodes.
+        outcome: What the run came to.
+        params: Run parameters by node.
+        policy: The engineer's policy the run was made under.
+        champion: Hash of the release it was compared with.
+    """
+    artifacts = {
+        "/".join(p for p in (node, part, output) if p): artifact
+        for node, parts in sorted(outcome.kept.items())
+        for part, kept in sorted(parts.items())
+        for output, artifact in sorted(kept.outputs.items())
+    }
+    return Manifest(
+        pipeline=graph.pipeline,
+        goal=graph.goal,
+        graph=graph,
+        artifacts=artifacts,
+        serving=_serving(graph, outcome.kept),
+        datasets={
+            name: ReleasedDataset(
+                version=v.version, digest=v.digest, schema=v.schema, contract=v.contract, watermark=v.watermark
+            )
+            for name, v in sorted(outcome.datasets.items())
+        },
+        params=params,
+        now=outcome.now,
+        policy=policy,
+        environment=environment(),
+        checks=tuple(sorted(outcome.checks, key=lambda c: c.name)),
+        evaluations=_evaluations(graph, outcome.kept),
+        examples=_examples(outcome.kept),
+        champion=champion,
+    )
+
+
+def with_check(manifest: Manifest, check: CheckResult) -> Manifest:
+    """Return the manifest with one more check."""
+    return msgspec.structs.replace(manifest, checks=(*manifest.checks, check))
+
+
+def gate(manifest: Manifest, outcome: RunOutcome) -> None:
+    """Let through only a run in which every node is done and every check passed.
+
+    Raises:
+        CheckError: Names the first check that failed, or the node that is not done.
+    """
+    done = {NodeState.SUCCEEDED, NodeState.REUSED}
+    failed = [c for c in manifest.checks if not c.passed]
+    if failed:
+        raise CheckError(
+            f"Check {failed[0].name!r} failed for {manifest.pipeline} run r{outcome.run_id}: {failed[0].message}",
+            hint=f"see the evidence: penstock show r{outcome.run_id}",
+        )
+    undone = [name for name, state in outcome.nodes.items() if state not in done]
+    if undone:
+        raise CheckError(f"Run r{outcome.run_id} of {manifest.pipeline} did not finish {undone[0]!r}.")
+
+
+def environment() -> dict[str, Any]:
+    """Return the exact versions of Python and of every installed distribution."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name is not None:
+            found.setdefault(name.lower().replace("_", "-"), distribution.version)
+    return {"python": platform.python_version(), "packages": dict(sorted(found.items()))}
+
+
+def _serving(graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, dict[str, Artifact]]:
+    return {
+        node.name: {edge.argument: found for edge in node.edges if (found := _served(edge, graph, kept)) is not None}
+        for node in graph.nodes
+        if node.role in {"serve", "fallback"}
+    }
+
+
+def _served(edge: Edge, graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) -> Artifact | None:
+    if not edge.node:
+        return None
+    name = frozen_name(edge.source) if graph.node(edge.node).role == "dataset" else edge.node
+    output = name if graph.node(edge.node).role == "dataset" else edge.source
+    found = kept.get(name, {}).get("")
+    return found.outputs.get(output) if found is not None else None
+
+
+def _evaluations(graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, ReleasedEvaluation]:
+    return {
+        node.name: ReleasedEvaluation(
+            metric=str(node.options.get("metric", "")),
+            means=_means(kept.get(f"evidence:{node.name}", {}).get("", Kept())),
+            rows={model: k.outputs[node.outputs[0]] for model, k in sorted(kept[node.name].items()) if k.outputs},
+        )
+        for node in graph.nodes
+        if node.role == "evaluate" and node.name in kept
+    }
+
+
+def _means(summary: Kept) -> dict[str, dict[str, Interval]]:
+    means: dict[str, dict[str, Interval]] = {}
+    for row in summary.facts.get("metrics", []):
+        if not row["slice"]:
+            interval = Interval(mean=row["mean"], low=row["low"], high=row["high"], n=row["n"])
+            means.setdefault(row["model"], {})[row["metric"]] = interval
+    return means
+
+
+def _examples(kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, tuple[Example, ...]]:
+    found = {}
+    for name, parts in sorted(kept.items()):
+        if name.startswith("answers:") and "" in parts:
+            facts = parts[""].facts
+            pairs = zip(facts.get("requests", []), facts.get("answers", []), strict=True)
+            found[name.removeprefix("answers:")] = tuple(Example(fields=f, answer=a) for f, a in pairs)
+    return found
+
+
+def platform_free(graph: Graph) -> Graph:
+    """Return the graph as the user wrote it."""
+    nodes = tuple(n for n in graph.nodes if not is_platform(n))
+    return msgspec.structs.replace(graph, nodes=tuple(_without_platform_gates(n) for n in nodes))
+
+
+def _without_platform_gates(node: Node) -> Node:
+    return msgspec.structs.replace(node, after=tuple(a for a in node.after if ":" not in a))
