@@ -168,9 +168,7 @@ class Pipeline:
     def serve(self, function: F, /) -> F: ...
     @overload
     def serve(self, *, examples: Sequence[Mapping[str, object]] = ()) -> Decorator[F]: ...
-    def serve(
-        self, function: F | None = None, /, *, examples: Sequence[Mapping[str, object]] = ()
-    ) -> F | Decorator[F]:
+    def serve(self, function: F | None = None, /, *, examples: Sequence[Mapping[str, object]] = ()) -> F | Decorator[F]:
         """Declare how the release answers: parameters after `*` are the fields of a request.
 
         Args:

@@ -92,7 +92,7 @@ class Reader:
         try:
             tree = ast.parse(text, mode="eval").body
         except SyntaxError:
-            return Annotation(text)
+            return Annotation("Any")  # not readable by anyone, so it promises nothing
         known = self._imports_of(function)
         full = _Qualify(known).visit(tree)
         name = _dotted(full)
@@ -210,7 +210,7 @@ def _splits_inside(text: str) -> bool:
 
 
 def _short(module: str, name: str) -> str:
-    root = module.split(".")[0]
+    root = module.split(".", maxsplit=1)[0]
     return name if root in _PLAIN_ROOTS or not root else f"{root}.{name}"
 
 
@@ -231,7 +231,7 @@ class _Qualify(ast.NodeTransformer):
     def __init__(self, imports: dict[str, str]) -> None:
         self.imports = imports
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 - the name `ast` calls
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.parse(self.imports.get(node.id, node.id), mode="eval").body
 
 
@@ -239,7 +239,7 @@ def _shown(tree: ast.AST) -> str:
     """Return the tree as text, with each dotted name cut to its package and its last part."""
 
     class Shorten(ast.NodeTransformer):
-        def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802 - the name `ast` calls
+        def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
             module, _, name = _dotted(node).rpartition(".")
             return ast.parse(_short(module, name), mode="eval").body if module else node
 

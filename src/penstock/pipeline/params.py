@@ -21,7 +21,14 @@ from penstock.pipeline.annotations import Annotation, Reader, plain, text_of
 from penstock.pipeline.graph import Graph, Node, Param
 
 Kind = Literal["int", "float", "str", "bool", "Path", "None", "list", "Literal", "union"]
-_SIMPLE: dict[str, Kind] = {"int": "int", "float": "float", "str": "str", "bool": "bool", "Path": "Path", "None": "None"}
+_SIMPLE: dict[str, Kind] = {
+    "int": "int",
+    "float": "float",
+    "str": "str",
+    "bool": "bool",
+    "Path": "Path",
+    "None": "None",
+}
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # A setting is tried as the narrowest type first, so that "5" for `int | str` is a number.
 _ORDER: tuple[Kind, ...] = ("None", "bool", "int", "float", "Literal", "list", "Path", "str", "union")
