@@ -83,7 +83,7 @@ class Blobs:
         try:
             yield sink
         finally:
-            sink.close()
+            sink.end()
             path.unlink(missing_ok=True)
 
     def keep(self, sink: Sink) -> str:
