@@ -1,0 +1,64 @@
+"""Processes by their true identity, so that a dead owner is known at once and a recycled pid is not mistaken for it."""
+
+import os
+import socket
+from pathlib import Path
+
+from penstock.core.clock import boot_id
+from penstock.core.records import Owner
+
+# The first pid namespace of a Linux kernel always has this inode (PROC_PID_INIT_INO in linux/proc_ns.h).
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_DEAD_STATES = frozenset({"Z", "X", "x"})  # a zombie will never renew: its parent has merely not looked yet
+
+
+def this_process() -> Owner:
+    """Return who this process is."""
+    pid = os.getpid()
+    return Owner(host=_host(), boot=boot_id(), pid=pid, start=_start(pid) or 0)
+
+
+def is_same_boot(owner: Owner) -> bool:
+    """Return whether `owner` lives on this host since its last start, so that its pid can be judged from here."""
+    return owner.host == _host() and owner.boot == boot_id()
+
+
+def is_known_dead(owner: Owner) -> bool:
+    """Return whether `owner` has certainly ended: other boot of this host, no such pid, or a recycled one.
+
+    False for a process of another host: nothing can be known about it from here.
+    """
+    if owner.host != _host():
+        return False
+    return owner.boot != boot_id() or _start(owner.pid) != owner.start
+
+
+def _host() -> str:
+    """Name this host; a container's own pid numbers are set apart from those of the machine around it."""
+    namespace = Path("/proc/self/ns/pid")
+    number = namespace.stat().st_ino if namespace.exists() else _FIRST_PID_NAMESPACE
+    name = socket.gethostname()
+    return name if number == _FIRST_PID_NAMESPACE else f"{name}/{number}"
+
+
+def _start(pid: int) -> int | None:
+    """Return the start time in ticks since boot (0 where the system does not tell), None when it is no more."""
+    if not Path("/proc/self/stat").exists():
+        return _start_by_signal(pid)
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # Fields follow the last ')': a command name may itself hold spaces and brackets.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in _DEAD_STATES else int(fields[19])
+
+
+def _start_by_signal(pid: int) -> int | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return 0
+    return 0

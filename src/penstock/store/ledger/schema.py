@@ -1,0 +1,199 @@
+"""The tables of the ledger, as it is now.
+
+Belongs here: columns, keys and the indexes that listings need. How an older ledger gets here: `migrations/versions`;
+a test holds the two identical.
+"""
+
+import sqlalchemy as sa
+
+from penstock.store.ledger.types import AnyText, ExactFloat, Json, Moment
+
+VERSION = 1  # the newest revision under migrations/versions, as a number
+
+metadata = sa.MetaData()
+# SQLite gives out ids by itself only for a column of exactly this type.
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+# Named as Alembic names it, so that one row says the version to Alembic and to `Ledger.open`.
+version = sa.Table("alembic_version", metadata, sa.Column("version_num", sa.String(32), primary_key=True))
+
+meta = sa.Table(
+    "meta", metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("cause", AnyText, nullable=False),
+    sa.Column("now_at", sa.Text),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Column("params", Json, nullable=False),
+    sa.Column("graph_digest", sa.Text, nullable=False),
+    sa.Column("code_digest", sa.Text, nullable=False),
+    sa.Column("environment_digest", sa.Text, nullable=False),
+    sa.Column("engine", sa.Text, nullable=False),
+    sa.Column("owner", Json, nullable=False),
+    sa.Column("error", Json),
+    sa.Column("release", sa.Text),
+    sa.Index("runs_by_pipeline", "pipeline", "id"),
+    sa.Index("runs_by_state", "state", "id"),
+    sa.Index("runs_by_pipeline_state", "pipeline", "state", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice, not even after the newest run was deleted
+)
+
+run_nodes = sa.Table(
+    "run_nodes",
+    metadata,
+    sa.Column("run_id", _ID, sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("node", sa.Text, primary_key=True),
+    sa.Column("part", AnyText, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("result", Json),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("run_id", _ID, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("part", AnyText, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Column("wall_s", ExactFloat),
+    sa.Column("cpu_s", ExactFloat),
+    sa.Column("peak_bytes", sa.BigInteger),
+    sa.Column("failure", Json),
+    sa.Column("worker", Json),
+    sa.Column("log", AnyText, nullable=False),
+    sa.UniqueConstraint("run_id", "node", "part", "number", name="attempts_once"),
+    sa.Index("attempts_by_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("part", AnyText, nullable=False),
+    sa.Column("outputs", Json, nullable=False),
+    sa.Column("explanation", Json, nullable=False),
+    sa.Column("attempt_id", sa.BigInteger),
+    sa.Column("made_at", Moment, nullable=False),
+    # Which run used it last: "newest" must not depend on a clock that may stand still or jump.
+    sa.Column("last_run_id", sa.BigInteger, nullable=False),
+    sa.Index("results_by_node", "pipeline", "node", "part", "last_run_id"),
+)
+
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("codec", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger),
+    sa.Column("meta", Json, nullable=False),
+    sa.Column("made_by", sa.Text, nullable=False),
+    sa.Column("made_at", Moment, nullable=False),
+)
+
+dataset_versions = sa.Table(
+    "dataset_versions",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("record", Json, nullable=False),
+    sa.Column("run_id", sa.BigInteger),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("taken_at", Moment, nullable=False),
+)
+
+checks = sa.Table(
+    "checks",
+    metadata,
+    sa.Column("run_id", _ID, sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("passed", sa.Boolean, nullable=False),
+    sa.Column("built_in", sa.Boolean, nullable=False),
+    sa.Column("message", AnyText, nullable=False),
+    sa.Column("evidence", Json, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+)
+
+metrics = sa.Table(
+    "metrics",
+    metadata,
+    sa.Column("run_id", _ID, sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("node", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("slice", sa.Text, primary_key=True),
+    sa.Column("value_of_slice", AnyText, primary_key=True),
+    sa.Column("mean", ExactFloat, nullable=False),
+    sa.Column("low", ExactFloat, nullable=False),
+    sa.Column("high", ExactFloat, nullable=False),
+    sa.Column("n", sa.BigInteger, nullable=False),
+)
+
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("manifest_digest", sa.Text, nullable=False),
+    sa.Column("run_id", sa.BigInteger),
+    sa.Column("made_at", Moment, nullable=False),
+    sa.UniqueConstraint("pipeline", "hash", name="releases_once"),
+)
+
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("release_version", sa.BigInteger, nullable=False),
+    sa.Column("changed_at", Moment, nullable=False),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.ForeignKeyConstraint(["pipeline", "release_version"], ["releases.pipeline", "releases.version"]),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("actor", AnyText, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("target", AnyText, nullable=False),
+    sa.Column("details", Json, nullable=False),
+    sa.Column("previous", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Index("events_by_target", "target", "id"),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("owner", Json),  # NULL: released, and anyone's
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("expires_s", sa.Double, nullable=False),
+    sa.Column("boot", sa.Text, nullable=False),
+)

@@ -1,0 +1,54 @@
+"""What the nouns' modules share: the clock and the kind of database behind a connection, and upserts for both kinds."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.core.clock import Clock
+
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+CLOCK = "penstock_clock"  # execution option of every engine of a ledger
+
+
+def clock_of(conn: sa.Connection) -> Clock:
+    """Return the clock the ledger was opened with."""
+    clock = conn.get_execution_options()[CLOCK]
+    if not isinstance(clock, Clock):
+        raise TypeError(f"the connection carries {type(clock).__name__} where the ledger's clock should be")
+    return clock
+
+
+def is_sqlite(conn: sa.Connection) -> bool:
+    """Return whether the ledger is a file of this host."""
+    return conn.dialect.name == "sqlite"
+
+
+def lock(conn: sa.Connection, name: str) -> None:
+    """Let one writer at a time pass until its transaction ends; on SQLite every writer already is alone."""
+    if not is_sqlite(conn):
+        conn.execute(_LOCK, {"name": f"penstock/{name}"})
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Insert rows, and where the primary key is there already, change `columns` (none: leave the row as it is)."""
+
+    sqlite: sa.Executable
+    postgresql: sa.Executable
+
+    def on(self, conn: sa.Connection) -> sa.Executable:
+        """Return the statement in the words of the connection's database."""
+        return self.sqlite if is_sqlite(conn) else self.postgresql
+
+
+def upsert(table: sa.Table, *columns: str) -> Upsert:
+    """Build the upsert of `table` once, at module level, so that SQLAlchemy compiles it once."""
+    keys = [column.name for column in table.primary_key.columns]
+    lite, post = sqlite.insert(table), postgresql.insert(table)
+    if not columns:
+        return Upsert(lite.on_conflict_do_nothing(), post.on_conflict_do_nothing())
+    return Upsert(
+        lite.on_conflict_do_update(index_elements=keys, set_={name: lite.excluded[name] for name in columns}),
+        post.on_conflict_do_update(index_elements=keys, set_={name: post.excluded[name] for name in columns}),
+    )
