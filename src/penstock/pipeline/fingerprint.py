@@ -4,7 +4,6 @@ Read from the syntax trees, never by running anything. What cannot be seen that 
 """
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -100,8 +99,7 @@ class Analyzer:
         if not path.is_file() or not self._project.holds(path):
             return ""
         if module == "__main__":
-            spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-            module = spec.name.removesuffix(".__main__") if spec is not None else path.stem
+            module = self._project.name_of(path)  # as it is called when another process imports it
         return self._project.place(module, path)
 
     def _made(self, units: frozenset[Unit], extra: Mapping[str, Part]) -> Fingerprint:
@@ -162,7 +160,9 @@ class Analyzer:
 
 def fingerprint_digest(parts: Mapping[str, Part], packages: Mapping[str, str]) -> str:
     """Return the digest over parts and packages; labels, which hold line numbers, do not count."""
-    return digest_value([{key: part.digest for key, part in parts.items()}, dict(packages)])
+    lines = [f"{key} {part.digest}" for key, part in sorted(parts.items())]
+    lines += [f"{name}=={version}" for name, version in sorted(packages.items())]
+    return digest_bytes("\n".join(lines).encode())
 
 
 def _plain(value: object) -> object:

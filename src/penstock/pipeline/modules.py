@@ -13,12 +13,12 @@ from pathlib import Path
 
 from penstock.core.digest import digest_bytes
 from penstock.core.errors import DeclarationError
-from penstock.pipeline.names import CHANGING, Bound, Chain, Target, Uses, bound, imported, root_of, uses
+from penstock.pipeline.names import Bound, Chain, Target, bound, imported, root_of
 from penstock.pipeline.normalise import normalised, says_nothing
+from penstock.pipeline.statements import acted_on, is_plain_call, leaves, pipelines_made
+from penstock.pipeline.uses import Uses, uses
 
 _OUTSIDE = frozenset({"venv", "env", "site-packages", "dist-packages", "node_modules", "__pycache__"})
-_PIPELINES = frozenset({"Pipeline", "Declarations"})
-_OWN = "penstock"
 
 
 class Unit:
@@ -132,6 +132,15 @@ class Project:
             self._found.clear()
         return name
 
+    def name_of(self, path: Path) -> str:
+        """Return the module name of a file: with the packages around it, as far as they have `__init__.py`."""
+        parts = [] if path.name == "__init__.py" else [path.stem]
+        folder = path.parent
+        while folder != self.root and (folder / "__init__.py").is_file():
+            parts.insert(0, folder.name)
+            folder = folder.parent
+        return ".".join(parts)
+
     def holds(self, path: Path) -> bool:
         """Whether a file is the user's: under the root, outside hidden folders and environments."""
         if not path.is_relative_to(self.root):
@@ -184,7 +193,7 @@ class Project:
         self._modules[module.name] = module
         module.bound = bound(module.tree.body, module.package)
         for node in module.tree.body:
-            module.pipelines.update(_pipelines_made(node, module.bound))
+            module.pipelines.update(pipelines_made(node, module.bound))
         rest: list[ast.stmt] = []
         for node in module.tree.body:
             self._sort(module, node, rest)
@@ -203,7 +212,7 @@ class Project:
                 self._sort_other(module, node, rest)
 
     def _sort_other(self, module: Module, node: ast.stmt, rest: list[ast.stmt]) -> None:
-        if _pipelines_made(node, module.bound):
+        if pipelines_made(node, module.bound):
             return
         for child in ast.walk(node):
             self._drop_decorators(module, child)
@@ -222,12 +231,12 @@ class Project:
         """Return the module's own names that a statement changes in place, and whether it does anything else."""
         changed: set[str] = set()
         has_effects = False
-        for leaf in _leaves(node):
-            for part in _acted_on(leaf):
+        for leaf in leaves(node):
+            for part in acted_on(leaf):
                 name, chain = root_of(part)
                 if self.is_pipeline(module, name, chain):
                     continue
-                if module.bound.names.get(name) == () and not _is_plain_call(leaf):
+                if module.bound.names.get(name) == () and not is_plain_call(leaf):
                     changed.add(name)
                 else:
                     has_effects = True
@@ -285,70 +294,6 @@ def _add_imports(module: Module, node: ast.Import | ast.ImportFrom) -> None:
             module.stars.append((target.module, unit))
         else:
             module.add(unit, (name,))
-
-
-def _pipelines_made(node: ast.stmt, names: Bound) -> list[str]:
-    """Return the names a statement binds to a new `Pipeline`; one of scikit-learn's is none."""
-    match node:
-        case ast.Assign(targets=targets, value=ast.Call(func=made)):
-            pass
-        case ast.AnnAssign(target=target, value=ast.Call(func=made)):
-            targets = [target]
-        case _:
-            return []
-    root, chain = root_of(made)
-    sources = names.names.get(root)
-    if sources is None:
-        sources = tuple(Target(target.module, root) for target in names.names.get("*", ()))
-    ours = [target for target in sources if target.module.partition(".")[0] == _OWN]
-    if not any((target.name, *chain)[-1] in _PIPELINES for target in ours):
-        return []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def _leaves(node: ast.stmt) -> list[ast.stmt]:
-    """Return the simple statements within a statement, without entering functions and classes."""
-    found: list[ast.stmt] = []
-    stack: list[ast.AST] = [node]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        inner = [
-            c for c in ast.iter_child_nodes(current) if isinstance(c, ast.stmt | ast.excepthandler | ast.match_case)
-        ]
-        if isinstance(current, ast.stmt) and not inner:
-            found.append(current)
-        stack.extend(inner)
-    return found
-
-
-def _acted_on(leaf: ast.stmt) -> list[ast.AST]:
-    """Return what a simple statement acts on besides binding names."""
-    match leaf:
-        case ast.Expr(value=ast.Constant()):
-            return []
-        case ast.Expr(value=ast.Call(func=called)):
-            return [called]
-        case ast.Expr(value=value):
-            return [] if isinstance(value, ast.NamedExpr) else [value]
-        case ast.Raise() | ast.Assert():
-            return [leaf]
-        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
-            return [target for target in targets if isinstance(target, ast.Attribute | ast.Subscript)]
-        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
-            return [target] if isinstance(target, ast.Attribute | ast.Subscript) else []
-        case _:
-            return []
-
-
-def _is_plain_call(leaf: ast.stmt) -> bool:
-    """Whether a statement calls something that may act anywhere, not a method known to change its own object."""
-    match leaf:
-        case ast.Expr(value=ast.Call(func=ast.Attribute(attr=attr))):
-            return attr not in CHANGING
-        case _:
-            return isinstance(leaf, ast.Expr)
 
 
 def _note_exports(module: Module, node: ast.stmt) -> None:

@@ -28,8 +28,9 @@ def module_files(entry: Path, root: Path) -> tuple[Path, ...]:
     """
     project = Project(root)
     entry = entry.resolve()
-    name = _name_of(entry, project)
-    project.place(name, entry)
+    if not project.holds(entry):
+        raise DeclarationError((f"{entry}: lies outside the project at {str(project.root)!r}.",))
+    name = project.place(project.name_of(entry), entry)
     found: set[Path] = set()
     waiting = [name]
     seen: set[str] = set()
@@ -126,18 +127,6 @@ def _check(files: Mapping[str, bytes], target: Path) -> None:
                 f"The code snapshot at {str(target)!r} holds other bytes than it should in {name!r}.",
                 hint=f"delete {str(target)!r}; it is a cache and is made again",
             )
-
-
-def _name_of(entry: Path, project: Project) -> str:
-    """Return the module name of a file: with the packages around it, as far as they have `__init__.py`."""
-    if not project.holds(entry):
-        raise DeclarationError((f"{entry}: lies outside the project at {str(project.root)!r}.",))
-    parts = [] if entry.name == "__init__.py" else [entry.stem]
-    folder = entry.parent
-    while folder != project.root and (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    return ".".join(parts)
 
 
 def _imports_of(module: Module) -> Iterator[str]:
