@@ -7,15 +7,22 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
-from typing import TypeVar, overload
+from typing import Protocol, TypeVar, overload
 
 from penstock import project
 from penstock.pipeline.declare import Declarations, Declared, declare, names
 from penstock.pipeline.graph import Role
 
-F = TypeVar("F", bound=Callable[..., object])
-Decorator = Callable[[F], F]
+Function = Callable[..., object]
+F = TypeVar("F", bound=Function)
 Names = str | Sequence[str]
+
+
+class Decorator(Protocol):
+    """Notes what a function is for and returns it unchanged."""
+
+    def __call__(self, function: F, /) -> F:
+        """Note `function`."""
 
 
 class Pipeline:
@@ -53,17 +60,16 @@ class Pipeline:
         time: str | None = None,
         ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
         allow_nulls: Names | None = None,
-    ) -> Decorator[F]: ...
+    ) -> Decorator: ...
     def dataset(
         self,
-        function: F | None = None,
-        /,
+        function: Function | None = None,
         *,
         key: Names | None = None,
         time: str | None = None,
         ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
         allow_nulls: Names | None = None,
-    ) -> F | Decorator[F]:
+    ) -> object:
         """Declare a source of rows, taken in incrementally and kept in versions.
 
         Args:
@@ -79,10 +85,10 @@ class Pipeline:
     @overload
     def step(self, function: F, /) -> F: ...
     @overload
-    def step(self, *, outputs: Names | None = None, each: str | None = None) -> Decorator[F]: ...
+    def step(self, *, outputs: Names | None = None, each: str | None = None) -> Decorator: ...
     def step(
-        self, function: F | None = None, /, *, outputs: Names | None = None, each: str | None = None
-    ) -> F | Decorator[F]:
+        self, function: Function | None = None, *, outputs: Names | None = None, each: str | None = None
+    ) -> object:
         """Declare a step: its output has the function's name, or the names in `outputs`, returned as a tuple.
 
         Args:
@@ -95,8 +101,8 @@ class Pipeline:
     @overload
     def model(self, function: F, /) -> F: ...
     @overload
-    def model(self, *, each: str | None = None) -> Decorator[F]: ...
-    def model(self, function: F | None = None, /, *, each: str | None = None) -> F | Decorator[F]:
+    def model(self, *, each: str | None = None) -> Decorator: ...
+    def model(self, function: Function | None = None, *, each: str | None = None) -> object:
         """Declare the function that makes the model: the candidate in every evaluation.
 
         Args:
@@ -108,8 +114,8 @@ class Pipeline:
     @overload
     def baseline(self, function: F, /) -> F: ...
     @overload
-    def baseline(self, *, each: str | None = None) -> Decorator[F]: ...
-    def baseline(self, function: F | None = None, /, *, each: str | None = None) -> F | Decorator[F]:
+    def baseline(self, *, each: str | None = None) -> Decorator: ...
+    def baseline(self, function: Function | None = None, *, each: str | None = None) -> object:
         """Declare a simple model that the candidate has to beat; evaluated on the same rows.
 
         Args:
@@ -128,17 +134,16 @@ class Pipeline:
         slices: Names | None = None,
         key: Names | None = None,
         higher_is_better: bool = True,
-    ) -> Decorator[F]: ...
+    ) -> Decorator: ...
     def evaluate(
         self,
-        function: F | None = None,
-        /,
+        function: Function | None = None,
         *,
         metric: str | None = None,
         slices: Names | None = None,
         key: Names | None = None,
         higher_is_better: bool = True,
-    ) -> F | Decorator[F]:
+    ) -> object:
         """Declare an evaluation: one row per example, run for the candidate, each baseline and the champion in turn.
 
         Args:
@@ -159,16 +164,16 @@ class Pipeline:
     @overload
     def check(self, function: F, /) -> F: ...
     @overload
-    def check(self) -> Decorator[F]: ...
-    def check(self, function: F | None = None, /) -> F | Decorator[F]:
+    def check(self) -> Decorator: ...
+    def check(self, function: Function | None = None) -> object:
         """Declare what must be true of its inputs: plain `assert`s; what consumes the same inputs waits for it."""
         return self._note("check", function, {})
 
     @overload
     def serve(self, function: F, /) -> F: ...
     @overload
-    def serve(self, *, examples: Sequence[Mapping[str, object]] = ()) -> Decorator[F]: ...
-    def serve(self, function: F | None = None, /, *, examples: Sequence[Mapping[str, object]] = ()) -> F | Decorator[F]:
+    def serve(self, *, examples: Sequence[Mapping[str, object]] = ()) -> Decorator: ...
+    def serve(self, function: Function | None = None, *, examples: Sequence[Mapping[str, object]] = ()) -> object:
         """Declare how the release answers: parameters after `*` are the fields of a request.
 
         Args:
@@ -180,8 +185,8 @@ class Pipeline:
     @overload
     def fallback(self, function: F, /) -> F: ...
     @overload
-    def fallback(self, *, deadline_ms: float = 50.0) -> Decorator[F]: ...
-    def fallback(self, function: F | None = None, /, *, deadline_ms: float = 50.0) -> F | Decorator[F]:
+    def fallback(self, *, deadline_ms: float = 50.0) -> Decorator: ...
+    def fallback(self, function: Function | None = None, *, deadline_ms: float = 50.0) -> object:
         """Declare what answers, with the same fields, when the serve function has not by the deadline, or failed.
 
         Args:
@@ -193,10 +198,10 @@ class Pipeline:
     @overload
     def outcome(self, function: F, /) -> F: ...
     @overload
-    def outcome(self, *, within: str | None = None, value: float | None = None) -> Decorator[F]: ...
+    def outcome(self, *, within: str | None = None, value: float | None = None) -> Decorator: ...
     def outcome(
-        self, function: F | None = None, /, *, within: str | None = None, value: float | None = None
-    ) -> F | Decorator[F]:
+        self, function: Function | None = None, *, within: str | None = None, value: float | None = None
+    ) -> object:
         """Declare how the truth is joined, late, to the served `predictions`.
 
         Args:
@@ -250,15 +255,15 @@ class Pipeline:
     def _note(
         self,
         role: Role,
-        function: F | None,
+        function: Function | None,
         options: Mapping[str, object],
         *,
         outputs: object = None,
         each: object = None,
-    ) -> F | Decorator[F]:
-        def note(function: F) -> F:
-            self.declared.add(declare(role, function, options, outputs=outputs, each=each))
-            return function
+    ) -> object:
+        def note(noted: F, /) -> F:
+            self.declared.add(declare(role, noted, options, outputs=outputs, each=each))
+            return noted
 
         return note if function is None else note(function)
 

@@ -83,7 +83,7 @@ class Reader:
         holder = types.SimpleNamespace(__annotations__={"it": raw})
         scope = getattr(inspect.unwrap(function), "__globals__", {})
         try:
-            found = typing.get_type_hints(holder, globalns=scope)["it"]  # type: ignore[arg-type] # any holder does
+            found = typing.get_type_hints(holder, globalns=scope)["it"]
         except (NameError, AttributeError, TypeError, SyntaxError):
             return self._by_name(raw if isinstance(raw, str) else text_of(raw), function)
         return Annotation(text_of(found), found)
@@ -110,28 +110,32 @@ class Reader:
 
 def text_of(value: object) -> str:
     """Return the canonical text of an annotation that is an object."""
-    if value is None or value is type(None):
-        return "None"
     if isinstance(value, str):
         return value
     if isinstance(value, typing.ForwardRef):
         return value.__forward_arg__
+    if isinstance(value, list):  # the parameters of a Callable
+        return f"[{', '.join(map(text_of, value))}]"
+    if typing.get_origin(value) is not None:
+        return _generic_text(value)
+    if value is None or value is type(None):
+        return "None"
+    name = getattr(value, "__qualname__", None) or getattr(value, "_name", None)
+    if value is Ellipsis or not name:
+        return "..." if value is Ellipsis else str(value)
+    return _short(str(getattr(value, "__module__", "")), str(name))
+
+
+def _generic_text(value: object) -> str:
     origin, arguments = typing.get_origin(value), typing.get_args(value)
     if origin is typing.Annotated:
         return text_of(arguments[0])
     if origin is typing.Literal:
         return f"Literal[{', '.join(repr(plain(argument)) for argument in arguments)}]"
-    if origin in {typing.Union, types.UnionType}:
-        return " | ".join(text_of(argument) for argument in arguments)
-    if origin is not None:
-        inner = ", ".join(text_of(argument) for argument in arguments)
-        return f"{text_of(origin)}[{inner}]" if inner else text_of(origin)
-    if isinstance(value, list):  # the parameters of a Callable
-        return f"[{', '.join(text_of(item) for item in value)}]"
-    if value is Ellipsis:
-        return "..."
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or getattr(value, "_name", None)
-    return _short(str(getattr(value, "__module__", "")), str(name)) if name else str(value)
+    if _is_union(value):
+        return " | ".join(map(text_of, arguments))
+    inner = ", ".join(map(text_of, arguments))
+    return f"{text_of(origin)}[{inner}]" if inner else text_of(origin)
 
 
 def plain(value: object) -> object:

@@ -79,6 +79,11 @@ class Declarations:
         if other is not self and other not in self._entries:
             self._entries.append(other)
 
+    @property
+    def parts(self) -> tuple["Declarations", ...]:
+        """The pipelines it includes directly."""
+        return tuple(entry for entry in self._entries if isinstance(entry, Declarations))
+
     def __iter__(self) -> Iterator[Declared]:
         return self._walk(set())
 

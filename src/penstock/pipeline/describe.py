@@ -66,7 +66,8 @@ def describe(declared: Declarations, root: Path) -> Graph:
     home, analyzer = home_of(declared, root), Analyzer(root)
     if home.file is None:
         analyzer.add_module(home.module, _cells(drafts, home.module))
-    nodes = [_node(draft, wired, home, analyzer, replaced, root) for draft, wired in zip(drafts, edges, strict=True)]
+    described = _Describer(home, analyzer, replaced, root)
+    nodes = [described.node(draft, wired) for draft, wired in zip(drafts, edges, strict=True)]
     files = analyzer.files(home.file) if home.file is not None else ()
     return Graph(
         pipeline=declared.name,
@@ -155,38 +156,40 @@ def _check_cycles(drafts: Sequence[Draft], edges: Sequence[tuple[Edge, ...]], mi
     needs = {name: inputs_of(found, models) for name, found in wired.items()}
     for cycle in cycles(needs):
         mistakes.note(
-            by_name[cycle[0]], f"is part of a cycle: {' -> '.join(cycle)}. Each takes what the one before gives."
+            by_name[cycle[0]], f"is part of a cycle: {' -> '.join(cycle)}. Break it where one can do without."
         )
 
 
-def _node(
-    draft: Draft,
-    edges: tuple[Edge, ...],
-    home: Home,
-    analyzer: Analyzer,
-    replaced: Mapping[str, tuple[str, ...]],
-    root: Path,
-) -> Node:
-    function = inspect.unwrap(draft.declared.function)
-    options = read_options(draft, Mistakes(root))
-    if draft.role == "fallback":
-        options["serves"] = list(replaced[draft.name])
-    module = home.module if function.__module__ == "__main__" else function.__module__
-    return Node(
-        name=draft.name,
-        role=draft.role,
-        function=f"{module}:{function.__qualname__}",
-        file=_relative(Path(draft.declared.place.file), root),
-        line=draft.declared.place.line,
-        edges=edges,
-        params=tuple(_param(draft, slot) for slot in draft.asked),
-        outputs=draft.outputs,
-        returns=tuple("" if made is None else made.text for made in draft.makes()),
-        each=draft.each,
-        options=options,
-        doc=inspect.cleandoc(function.__doc__ or ""),
-        code=analyzer.fingerprint(function),
-    )
+@dataclass(frozen=True, slots=True)
+class _Describer:
+    """Turns drafts without mistakes into nodes."""
+
+    home: Home
+    analyzer: Analyzer
+    replaced: Mapping[str, tuple[str, ...]]
+    root: Path
+
+    def node(self, draft: Draft, edges: tuple[Edge, ...]) -> Node:
+        function = inspect.unwrap(draft.declared.function)
+        options = read_options(draft, Mistakes(self.root))
+        if draft.role == "fallback":
+            options["serves"] = list(self.replaced[draft.name])
+        module = self.home.module if function.__module__ == "__main__" else function.__module__
+        return Node(
+            name=draft.name,
+            role=draft.role,
+            function=f"{module}:{function.__qualname__}",
+            file=_relative(Path(draft.declared.place.file), self.root),
+            line=draft.declared.place.line,
+            edges=edges,
+            params=tuple(_param(draft, slot) for slot in draft.asked),
+            outputs=draft.outputs,
+            returns=tuple("" if made is None else made.text for made in draft.makes()),
+            each=draft.each,
+            options=options,
+            doc=inspect.cleandoc(function.__doc__ or ""),
+            code=self.analyzer.fingerprint(function),
+        )
 
 
 def _param(draft: Draft, slot: Slot) -> Param:

@@ -107,7 +107,9 @@ def read_draft(declared: Declared, reader: Reader) -> Draft:
     except (TypeError, ValueError):
         return Draft(declared)
     kinds = inspect.Parameter
-    given, asked, odd = [], [], []
+    given: list[Slot] = []
+    asked: list[Slot] = []
+    odd: list[str] = []
     for parameter in signature.parameters.values():
         if parameter.kind in {kinds.POSITIONAL_ONLY, kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD}:
             odd.append(str(parameter).split(":", maxsplit=1)[0])

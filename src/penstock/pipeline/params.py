@@ -21,14 +21,7 @@ from penstock.pipeline.annotations import Annotation, Reader, plain, text_of
 from penstock.pipeline.graph import Graph, Node, Param
 
 Kind = Literal["int", "float", "str", "bool", "Path", "None", "list", "Literal", "union"]
-_SIMPLE: dict[str, Kind] = {
-    "int": "int",
-    "float": "float",
-    "str": "str",
-    "bool": "bool",
-    "Path": "Path",
-    "None": "None",
-}
+_SIMPLE: tuple[Kind, ...] = ("int", "float", "str", "bool", "Path", "None")
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # A setting is tried as the narrowest type first, so that "5" for `int | str` is a number.
 _ORDER: tuple[Kind, ...] = ("None", "bool", "int", "float", "Literal", "list", "Path", "str", "union")
@@ -136,7 +129,7 @@ def parse_type(text: str) -> ParamType | None:
 def _parse(node: ast.expr) -> ParamType:
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name) if name in _SIMPLE:
-            return ParamType(_SIMPLE[name])
+            return ParamType(_SIMPLE[_SIMPLE.index(name)])
         case ast.Constant(value=None):
             return ParamType("None")
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
@@ -216,7 +209,7 @@ def bind_params(function: Callable[..., object], values: Mapping[str, object]) -
 
 def _as_annotated(value: object, annotation: Annotation) -> object:
     if annotation.is_known:
-        return msgspec.convert(value, annotation.type, dec_hook=_to_path)  # type: ignore[call-overload] # any annotation
+        return msgspec.convert(value, annotation.type, dec_hook=_to_path)
     return Path(value) if annotation.text.endswith("Path") and isinstance(value, str) else value
 
 
@@ -250,10 +243,8 @@ def _find_param(graph: Graph, setting: str) -> tuple[Node, Param]:
 
 
 def _settle(node: Node, param: Param, value: object) -> object:
-    kind = parse_type(param.type)
+    kind = parse_type(param.type) or ParamType("Literal")  # a Literal of nothing accepts nothing
     try:
-        if kind is None:
-            raise ValueError(param.type)
         return kind.read(value) if isinstance(value, str) else kind.accept(value)
     except (ValueError, msgspec.DecodeError) as error:
         raise InputError(

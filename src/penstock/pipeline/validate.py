@@ -124,9 +124,7 @@ def _check_each(draft: Draft, mistakes: Mistakes) -> None:
 def _check_words(draft: Draft, mistakes: Mistakes) -> None:
     given = {slot.name for slot in draft.given}
     if draft.role == "evaluate" and "model" not in given:
-        mistakes.note(
-            draft, "does not take 'model': the candidate, each baseline and the champion in turn. Put it first."
-        )
+        mistakes.note(draft, "does not take 'model': the candidate, baselines and champion in turn. Put it first.")
     if draft.role == "outcome" and "predictions" not in given:
         mistakes.note(draft, "does not take 'predictions', the served answers to join the truth to. Put it first.")
     if draft.role == "check" and not given:

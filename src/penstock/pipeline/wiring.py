@@ -138,8 +138,8 @@ class Wiring:
             maker = self._mistakes.title(source.draft)
             self._mistakes.note(
                 draft,
-                f"has each={draft.each!r}, but takes {slot.name!r}, which {maker} makes for each={source.draft.each!r}. "
-                "Use the same column, or join the parts in a step without 'each'.",
+                f"has each={draft.each!r}, but takes {slot.name!r}, which {maker} makes "
+                f"for each={source.draft.each!r}. Use the same column, or join the parts in a step without 'each'.",
             )
         self._check_meets(draft, slot, source)
         if wanted is None:
