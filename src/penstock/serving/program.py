@@ -1,0 +1,281 @@
+"""A release made callable: its code snapshot imported, its artifacts loaded and bound to its serve functions.
+
+This runs user code, so only serving workers and short-lived processes call it; never the supervisor.
+"""
+
+import functools
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from penstock.core.errors import ArtifactError, NotFoundError, PenstockError, StepError
+from penstock.core.records import Artifact
+from penstock.pipeline.graph import Edge, Graph, Node
+from penstock.pipeline.snapshot import lay_out, tree_digest
+from penstock.releases.manifest import Manifest
+from penstock.serving.answers import encode_answer
+from penstock.serving.fields import Fields, make_fields
+from penstock.serving.limits import Limits
+from penstock.store import codecs
+from penstock.store.blobs import Blobs
+
+_LIMITS = Limits()
+_OUR_FOLDER = str(Path(__file__).parents[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ServeFunction:
+    """A serve or fallback function with its artifacts bound.
+
+    Attributes:
+        name: The node's name, as in `POST /movies/recommend`.
+        function: The user's own function, for its types.
+        fields: How a request is parsed.
+        fallback: What answers instead when this one fails or is late.
+        deadline_s: How long this one may take before the fallback answers; None without a limit.
+    """
+
+    name: str
+    doc: str
+    function: Callable[..., object]
+    fields: Fields
+    fallback: "ServeFunction | None"
+    deadline_s: float | None
+    _bound: Callable[..., object]
+
+    def call(self, fields: msgspec.Struct) -> object:
+        """Call the function with parsed fields (those of a serve function suit its fallback)."""
+        return self._bound(**{name: getattr(fields, name) for name in fields.__struct_fields__})
+
+    def answer(self, fields: msgspec.Struct) -> bytes:
+        """Call the function and return its answer as JSON.
+
+        Raises:
+            AnswerError: The answer cannot be sent as JSON.
+        """
+        return encode_answer(self.call(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a serve function said.
+
+    Attributes:
+        json: The answer as JSON.
+        fallback: The fallback gave it.
+    """
+
+    json: bytes
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A release, ready to answer.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        goal: Its goal in words.
+        functions: Serve functions by name; each knows its fallback.
+    """
+
+    pipeline: str
+    goal: str
+    functions: Mapping[str, ServeFunction]
+
+    def function(self, node: str) -> ServeFunction:
+        """Return the serve function called `node`.
+
+        Raises:
+            NotFoundError: The release has none of that name.
+        """
+        found = self.functions.get(node)
+        if found is None:
+            known = ", ".join(sorted(self.functions)) or "none"
+            raise NotFoundError(f"Pipeline {self.pipeline!r} has no serve function {node!r}.", hint=f"it has: {known}")
+        return found
+
+    def answer(self, node: str, body: bytes) -> Answer:
+        """Answer one request in this thread, by the fallback when the serve function fails.
+
+        Raises:
+            RequestError: The body is refused.
+            StepError: The function failed and has no fallback.
+        """
+        function = self.function(node)
+        fields = function.fields.parse(body)
+        try:
+            return Answer(function.answer(fields))
+        except Exception as error:  # user code may raise anything; this is its boundary
+            if function.fallback is None:
+                raise _failed(f"Serve function {node!r} failed", error) from error
+        return Answer(function.fallback.answer(fields), fallback=True)
+
+
+def answers(program: Program, node: str, requests: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Return the answers of a serve function, without its fallback, as plain JSON values.
+
+    Raises:
+        RequestError: A request does not fit the fields.
+        StepError: The function failed.
+    """
+    function = program.function(node)
+    found = []
+    for request in requests:
+        fields = function.fields.parse(msgspec.json.encode(request))
+        try:
+            found.append(msgspec.json.decode(function.answer(fields)))
+        except PenstockError:
+            raise
+        except Exception as error:  # user code may raise anything; this is its boundary
+            raise _failed(f"Serve function {node!r} failed", error) from error
+    return found
+
+
+def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: Limits = _LIMITS) -> Program:
+    """Load a release: verify and bind every artifact, import the code snapshot, prepare the fields.
+
+    Args:
+        manifest: The release.
+        blobs: Where its artifacts and code files are.
+        code_root: Folder for laid-out snapshots; this one goes to a folder named by its digest.
+        limits: Bounds on requests.
+
+    Raises:
+        DamagedError: A stored artifact or code file is not what was stored.
+        StepError: The user's module cannot be imported.
+        UnsupportedError: A field has a type that no request can fill.
+    """
+    graph = manifest.graph
+    _put_on_path(graph, blobs, code_root)
+    nodes = [node for node in graph.nodes if node.role in {"serve", "fallback"}]
+    arguments = _Arguments(blobs)
+    parts = {node.name: _prepare(node, manifest, arguments, limits) for node in nodes}
+    fallbacks = [node for node in nodes if node.role == "fallback"]
+    functions: dict[str, ServeFunction] = {}
+    for node in nodes:
+        if node.role != "serve":
+            continue
+        backup = next((f for f in fallbacks if _stands_in(f, node)), None)
+        deadline_ms = None if backup is None else backup.options.get("deadline_ms")
+        functions[node.name] = _serve_function(
+            node,
+            parts[node.name],
+            fallback=None if backup is None else _serve_function(backup, parts[backup.name]),
+            deadline_s=None if deadline_ms is None else float(deadline_ms) / 1000,
+        )
+    return Program(pipeline=manifest.pipeline, goal=manifest.goal, functions=functions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    function: Callable[..., object]
+    bound: Callable[..., object]
+    fields: Fields
+
+
+def _serve_function(
+    node: Node, parts: _Parts, *, fallback: ServeFunction | None = None, deadline_s: float | None = None
+) -> ServeFunction:
+    return ServeFunction(
+        name=node.name,
+        doc=node.doc,
+        function=parts.function,
+        fields=parts.fields,
+        fallback=fallback,
+        deadline_s=deadline_s,
+        _bound=parts.bound,
+    )
+
+
+def _stands_in(fallback: Node, serve: Node) -> bool:
+    # The graph says for which functions it stands in: those that take the same fields.
+    return serve.name in fallback.options.get("serves", ())
+
+
+def _put_on_path(graph: Graph, blobs: Blobs, code_root: Path) -> None:
+    target = code_root / tree_digest(graph.files)
+    lay_out({file.path: blobs.read(file.digest) for file in graph.files}, target)
+    folder = str((target / graph.import_root).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+
+
+def _prepare(node: Node, manifest: Manifest, arguments: "_Arguments", limits: Limits) -> _Parts:
+    function = _import_function(node)
+    kept = manifest.serving.get(node.name, {})
+    makers: dict[str, Callable[[], object]] = {}
+    values: dict[str, object] = {}
+    for edge in node.edges:
+        artifact = kept.get(edge.argument)
+        if artifact is None:
+            raise ArtifactError(
+                f"Release of {manifest.pipeline!r} holds nothing for argument {edge.argument!r} of {node.name!r}.",
+                hint="make a new release with `penstock run`",
+            )
+        if edge.form == "batches":  # an iterator is used up by one call, so each call gets its own
+            makers[edge.argument] = arguments.batches(artifact)
+        else:
+            values[edge.argument] = arguments.load(artifact, edge)
+    bound = functools.partial(function, **values)
+    return _Parts(function=function, bound=_remade(bound, makers), fields=make_fields(node.name, function, limits))
+
+
+def _remade(bound: Callable[..., object], makers: Mapping[str, Callable[[], object]]) -> Callable[..., object]:
+    if not makers:
+        return bound
+
+    def call(**fields: object) -> object:
+        return bound(**{name: make() for name, make in makers.items()}, **fields)
+
+    return call
+
+
+class _Arguments:
+    """Loads each (artifact, form) once, however many functions take it."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._loaded: dict[tuple[str, str], object] = {}
+
+    def load(self, artifact: Artifact, edge: Edge) -> object:
+        key = (artifact.digest, edge.form)
+        if key not in self._loaded:
+            self._loaded[key] = codecs.load(artifact, self._blobs, form=edge.form, verify="full")
+        return self._loaded[key]
+
+    def batches(self, artifact: Artifact) -> Callable[[], object]:
+        table: Any = codecs.load(artifact, self._blobs, form="arrow", verify="full")
+        return lambda: iter(table.to_batches())
+
+
+def _import_function(node: Node) -> Callable[..., object]:
+    module, _, qualname = node.function.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for name in qualname.split("."):
+            found = getattr(found, name)
+    except Exception as error:  # importing runs the user's module, which may raise anything
+        raise _failed(f"{node.function!r} of the released code cannot be imported", error) from error
+    function: Callable[..., object] = found
+    return function
+
+
+def user_frames(error: BaseException) -> str:
+    """Return the frames of the user's own code in a traceback, as text, without values."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OUR_FOLDER)]
+    return "".join(traceback.format_list(frames))
+
+
+def _failed(what: str, error: Exception) -> StepError:
+    return StepError(
+        f"{user_frames(error)}{what}: {type(error).__qualname__}: {error}.",
+        hint="call the function by itself to debug it",
+    )

@@ -1,0 +1,35 @@
+"""Errors of the serving room: a request that is refused, an answer that cannot be sent.
+
+InputError
+└── RequestError     the caller's mistake; carries the HTTP status, a stable reason and the field
+StepError
+└── AnswerError      a serve function gave something that is not valid JSON
+"""
+
+from penstock.core.errors import InputError, StepError
+
+
+class RequestError(InputError):
+    """A request that is refused, with what was expected.
+
+    Args:
+        message: What was found and what was expected; never a value of the caller's.
+        status: HTTP status, 400 to 499.
+        reason: Stable word for programs, as "invalid_field".
+        field: Path of the field within the body, "" when it is not about one.
+        hint: The next action.
+    """
+
+    code = "request"
+
+    def __init__(self, message: str, *, status: int, reason: str, field: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+        self.field = field
+
+
+class AnswerError(StepError):
+    """A serve function returned something that cannot be sent as JSON."""
+
+    code = "answer"

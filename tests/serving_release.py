@@ -1,0 +1,137 @@
+"""Releases made by hand for the tests of serving: a module with serve functions, and artifacts for their arguments."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from penstock.core.records import Artifact
+from penstock.core.refs import ReleaseRef
+from penstock.core.settings import Policy
+from penstock.pipeline.graph import CodeFile, Edge, Fingerprint, Graph, Node, Param
+from penstock.releases.manifest import Manifest, encode_manifest
+from penstock.serving.supervisor import LiveRelease
+from penstock.store.blobs import Blobs
+
+CODE = '''
+import os
+import time
+from dataclasses import dataclass
+
+from penstock.core.rows import Row
+
+
+class Movie(Row):
+    movie_id: int
+    title: str
+    score: float
+
+
+def recommend(*, user_id: int, k: int = 2) -> list[Movie]:
+    """Movies for a user.
+
+    The best first.
+    """
+    return [Movie(movie_id=i, title=f"Movie {i}", score=user_id + i / 10) for i in range(k)]
+
+
+def which(*, n: int) -> str:
+    return "VERSION"
+
+
+def slow(*, n: int = 0, wait_s: float = 0.2) -> int:
+    time.sleep(wait_s)
+    return n
+
+
+def fragile(*, text: str) -> float:
+    if text == "nan":
+        return float("nan")
+    raise ValueError("secret row value " + text)
+
+
+def whoami(*, q: str = "") -> int:
+    return os.getpid()
+
+
+def guarded(*, wait_ms: int) -> str:
+    if wait_ms < 0:
+        raise RuntimeError("no")
+    time.sleep(wait_ms / 1000)
+    return "model"
+
+
+def backup(*, wait_ms: int) -> str:
+    return "popular"
+'''
+
+
+def make_node(name: str, role: Any, params: dict[str, str], **options: Any) -> Node:
+    """Return a node whose function lives in the module `app_code`."""
+    return Node(
+        name=name,
+        role=role,
+        function=f"app_code:{name}",
+        file="app_code.py",
+        line=1,
+        edges=tuple(Edge(argument=a, source=a, node=a, form="value") for a in options.pop("takes", ())),
+        params=tuple(Param(name=p, type=t, required=True) for p, t in params.items()),
+        outputs=(name,),
+        options=options,
+        doc=options.pop("doc", ""),
+        code=Fingerprint(digest="0"),
+    )
+
+
+def default_nodes() -> tuple[Node, ...]:
+    """Return the nodes of `CODE`."""
+    return (
+        make_node("recommend", "serve", {"user_id": "int", "k": "int"}, doc="Movies for a user.\n\nThe best first."),
+        make_node("which", "serve", {"n": "int"}),
+        make_node("slow", "serve", {"n": "int", "wait_s": "float"}),
+        make_node("fragile", "serve", {"text": "str"}),
+        make_node("whoami", "serve", {"q": "str"}),
+        make_node("guarded", "serve", {"wait_ms": "int"}),
+        make_node("backup", "fallback", {"wait_ms": "int"}, deadline_ms=100, serves=["guarded"]),
+    )
+
+
+def make_manifest(
+    blobs: Blobs,
+    code: str = CODE,
+    *,
+    nodes: tuple[Node, ...] | None = None,
+    serving: dict[str, dict[str, Artifact]] | None = None,
+) -> Manifest:
+    """Return a manifest of pipeline "movies" whose code is kept in `blobs`."""
+    digest = blobs.put(inspect.cleandoc(code).encode())
+    graph = Graph(
+        pipeline="movies",
+        goal="People find <something> to watch.",
+        entry="app_code",
+        variable="movies",
+        import_root=".",
+        nodes=default_nodes() if nodes is None else nodes,
+        files=(CodeFile(path="app_code.py", digest=digest),),
+        python="3.11",
+    )
+    return Manifest(
+        pipeline="movies",
+        goal=graph.goal,
+        graph=graph,
+        artifacts={},
+        serving=serving or {},
+        datasets={},
+        params={},
+        now=None,
+        policy=Policy(),
+        environment={},
+        checks=(),
+        evaluations={},
+    )
+
+
+def make_release(home: Path, version: int, code: str = CODE, **parts: Any) -> LiveRelease:
+    """Keep a release `movies@version` in `home`; `VERSION` in the code becomes its number."""
+    blobs = Blobs(home / "blobs")
+    manifest = make_manifest(blobs, code.replace("VERSION", f"v{version}"), **parts)
+    return LiveRelease(ref=ReleaseRef("movies", version), manifest=blobs.put(encode_manifest(manifest)))
