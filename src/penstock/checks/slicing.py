@@ -3,6 +3,7 @@
 A row with a list (several genres) belongs to each of its entries; a missing value is a slice of its own.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +48,15 @@ class Labels:
 
 def learn_labels(column: pl.Series) -> Labels:
     """Return how to label a column: five bins of equal size for many numbers, else the 50 most frequent values."""
-    flat = _flatten(column)
+    flat = _memberships(column)["value"]
     edges = _edges(flat)
-    counts = _label(flat, edges).value_counts(name="count").sort(["count", column.name], descending=[True, False])
-    return Labels(edges, frozenset(counts[column.name].head(MOST_SLICES).to_list()))
+    counts = _label(flat, edges).value_counts(name="count").sort(["count", "value"], descending=[True, False])
+    return Labels(edges, frozenset(counts["value"].head(MOST_SLICES).to_list()))
 
 
 def assign(column: pl.Series, labels: Labels) -> Slices:
     """Return the slices each row belongs to; a row counts once per slice even if its list repeats a value."""
-    rows = pl.int_range(len(column), eager=True).alias("row")
-    table = pl.DataFrame({"row": rows, "value": column})
-    if isinstance(column.dtype, pl.List):
-        table = table.explode("value")
+    table = _memberships(column)
     text = _label(table["value"], labels.edges)
     kept = text.is_in(list(labels.kept))
     table = table.with_columns(label=pl.when(kept).then(text).otherwise(pl.lit(OTHER))).unique(["row", "label"])
@@ -73,8 +71,16 @@ def label_of(value: object) -> str:
     return str(_label(pl.Series("value", [value]), None)[0])
 
 
-def _flatten(column: pl.Series) -> pl.Series:
-    return column.explode() if isinstance(column.dtype, pl.List) else column
+def _memberships(column: pl.Series) -> pl.DataFrame:
+    """Return row numbers and values, one entry per member of a list; an empty list counts as a missing value."""
+    rows = pl.int_range(len(column), eager=True)
+    table = pl.DataFrame({"row": rows, "value": column})
+    if not isinstance(column.dtype, pl.List):
+        return table
+    # explode treats empty lists and nulls differently from one Polars to the next, so they do not go through it.
+    filled = pl.col("value").list.len().fill_null(0) > 0
+    members = table.filter(filled).explode("value")
+    return pl.concat([members, table.filter(~filled).select("row", value=pl.lit(None, dtype=column.dtype.inner))])
 
 
 def _edges(flat: pl.Series) -> tuple[float, ...] | None:
@@ -93,7 +99,7 @@ def _label(flat: pl.Series, edges: tuple[float, ...] | None) -> pl.Series:
     if edges is None:
         text = flat.cast(pl.String)
     else:
-        names = [f"< {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False))]
+        names = [f"< {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges))]
         names.append(f">= {edges[-1]:g}")
         numbers = flat.cast(pl.Float64)
         bins = np.digitize(numbers.fill_null(0.0).to_numpy(), edges)

@@ -50,7 +50,7 @@ class Grouped:
     def sum(self, terms: Floats) -> Floats:
         """Return the sum of terms per group."""
         # bincount adds one by one in C; np.sum would add in an order that depends on the processor's vectors.
-        return np.bincount(self.groups, weights=terms, minlength=self.size)
+        return np.bincount(self.groups, weights=terms, minlength=self.size).astype(np.float64)
 
     def count(self) -> Integers:
         """Return the number of values per group."""
