@@ -80,7 +80,7 @@ def _read_facts(path: Path) -> Facts | None:
     try:
         with path.open("rb") as lines:
             found = (json.loads(line).get("commitInfo") for line in lines)
-            info = next((info for info in found if info is not None), {})
+            info: dict[str, Any] = next((info for info in found if info is not None), {})
         return _decode(info[_KEY], int(path.stem)) if _KEY in info else None
     except (ValueError, msgspec.ValidationError) as error:
         raise DamagedError(
