@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from penstock.core.errors import NotFoundError
 from penstock.core.records import Artifact, Record
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of, upsert
+from penstock.store.ledger.statements import clock_of, fields, upsert
 
 
 class KeptArtifact(Record, frozen=True, kw_only=True):
@@ -42,9 +42,9 @@ def get(conn: sa.Connection, digest: str) -> KeptArtifact:
     row = conn.execute(_GET, {"of_digest": digest}).mappings().one_or_none()
     if row is None:
         raise NotFoundError(f"There is no artifact {digest!r}.", hint="`penstock show RUN` lists a run's artifacts")
-    fields = dict(row)
-    made = {"made_by": fields.pop("made_by"), "made_at": fields.pop("made_at")}
-    return KeptArtifact(artifact=msgspec.convert(fields, Artifact), **made)
+    columns = fields(row)
+    made = {"made_by": columns.pop("made_by"), "made_at": columns.pop("made_at")}
+    return KeptArtifact(artifact=msgspec.convert(columns, Artifact), **made)
 
 
 def digests(conn: sa.Connection) -> set[str]:

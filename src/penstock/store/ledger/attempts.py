@@ -11,7 +11,7 @@ from penstock.core.errors import StoreError
 from penstock.core.records import Failure, Record, Usage
 from penstock.core.states import AttemptState, change_attempt
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of
+from penstock.store.ledger.statements import clock_of, fields
 
 
 class NewAttempt(Record, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ def finish_all(conn: sa.Connection, ended: Sequence[Ended]) -> None:
 
 def of_run(conn: sa.Connection, run_id: int) -> list[Attempt]:
     """Return the attempts of a run in the order in which they started."""
-    return [msgspec.convert(dict(row), Attempt) for row in conn.execute(_OF_RUN, {"run": run_id}).mappings()]
+    return [msgspec.convert(fields(row), Attempt) for row in conn.execute(_OF_RUN, {"run": run_id}).mappings()]
 
 
 def latest_number(conn: sa.Connection, run_id: int, node: str, part: str = "") -> int:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from penstock.core.records import CheckResult, Interval, Record
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of, upsert
+from penstock.store.ledger.statements import clock_of, fields, upsert
 
 
 class RunCheck(Record, frozen=True, kw_only=True):
@@ -77,8 +77,8 @@ def metrics_of_run(conn: sa.Connection, run_id: int) -> list[Metric]:
 
 
 def _check(row: sa.RowMapping) -> RunCheck:
-    fields = dict(row)
-    return RunCheck(subject=fields["subject"], check=msgspec.convert(fields, CheckResult))
+    columns = fields(row)
+    return RunCheck(subject=columns["subject"], check=msgspec.convert(columns, CheckResult))
 
 
 def _metric_row(metric: Metric, run_id: int) -> dict[str, object]:
@@ -87,5 +87,5 @@ def _metric_row(metric: Metric, run_id: int) -> dict[str, object]:
 
 
 def _metric(row: sa.RowMapping) -> Metric:
-    fields = dict(row)
-    return msgspec.convert(fields | {"interval": msgspec.convert(fields, Interval)}, Metric)
+    columns = fields(row)
+    return msgspec.convert(columns | {"interval": msgspec.convert(columns, Interval)}, Metric)

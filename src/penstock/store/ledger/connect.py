@@ -37,14 +37,15 @@ class Ledger:
         path: The file, or None for PostgreSQL.
     """
 
-    __slots__ = ("_engine", "_pid", "_reader", "_writer", "clock", "path", "url")
+    __slots__ = ("_engine", "_hasty_writer", "_pid", "_reader", "_writer", "clock", "path", "url")
 
     def __init__(self, url: sa.URL, clock: Clock, *, busy_timeout_s: float) -> None:
         self.url = url
         self.clock = clock
         self.path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
         self._engine = _engine(url, busy_timeout_s).execution_options(**{CLOCK: clock})
-        self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._writer = self._engine.execution_options(**{_WRITES: "FULL"})
+        self._hasty_writer = self._engine.execution_options(**{_WRITES: "NORMAL"})
         self._reader = self._engine
         if self.path is None:  # a reader sees one moment throughout, as SQLite gives by itself
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -83,9 +84,15 @@ class Ledger:
         return ledger
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """Open one writing transaction: all of it is kept when the block ends, nothing when it raises."""
-        with translated(self.url), self._connected(self._writer) as conn, conn.begin():
+    def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """Open one writing transaction: all of it is kept when the block ends, nothing when it raises.
+
+        Args:
+            durable: Whether to wait for the disk. Without, a killed process still loses nothing, but a power failure
+                may take the last transactions: right for starts and heartbeats, wrong for results and releases.
+        """
+        engine = self._writer if durable else self._hasty_writer
+        with translated(self.url), self._connected(engine) as conn, conn.begin():
             yield conn
 
     @contextmanager
@@ -235,18 +242,30 @@ def _engine(url: sa.URL, busy_timeout_s: float) -> sa.Engine:
         return engine
     options = {"options": f"-c lock_timeout={int(busy_timeout_s * 1000)}"}
     try:
-        return sa.create_engine(url, connect_args=options, hide_parameters=True, pool_pre_ping=True)
+        engine = sa.create_engine(url, connect_args=options, hide_parameters=True, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise InputError(
             "A ledger in PostgreSQL needs the driver psycopg.", hint="pip install 'penstock[postgres]'"
         ) from error
+    sa.event.listen(engine, "begin", _begin_postgres)
+    return engine
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in ("synchronous=FULL", "foreign_keys=ON", "journal_mode=WAL"):
+    for pragma in ("foreign_keys=ON", "journal_mode=WAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(conn: sa.Connection) -> None:
+    level = conn.get_execution_options().get(_WRITES)
+    if level is None:
+        conn.exec_driver_sql("BEGIN")
+        return
+    conn.exec_driver_sql(f"PRAGMA synchronous={level}")  # has no effect inside a transaction
     # A reader that later wants to write may find itself refused; a writer therefore says so at once.
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get(_WRITES) else "BEGIN")
+    conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgres(conn: sa.Connection) -> None:
+    if conn.get_execution_options().get(_WRITES) == "NORMAL":
+        conn.exec_driver_sql("SET LOCAL synchronous_commit = off")

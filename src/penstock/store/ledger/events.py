@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from penstock.core.digest import digest_value
 from penstock.core.records import Record
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of, lock, upsert
+from penstock.store.ledger.statements import clock_of, fields, lock, upsert
 from penstock.store.ledger.types import encode_json
 
 
@@ -53,13 +53,13 @@ def append(
     last = conn.execute(_LAST).one_or_none()
     number, previous = (1, "") if last is None else (int(last.id) + 1, str(last.hash))
     at = clock_of(conn).now().astimezone(UTC)
-    fields: dict[str, Any] = {"actor": actor, "action": action, "target": target, "details": details or {}}
-    chained = fields | {"id": number, "at": at.isoformat(timespec="microseconds"), "previous": previous}
+    said: dict[str, Any] = {"actor": actor, "action": action, "target": target, "details": details or {}}
+    chained = said | {"id": number, "at": at.isoformat(timespec="microseconds"), "previous": previous}
     found = _hash(chained)
     conn.execute(_APPEND, chained | {"hash": found})
     # Kept apart from the chain, so that events cut off at its end are missed too.
     conn.execute(_SET_META.on(conn), {"key": _HEAD, "value": f"{number} {found}"})
-    return Event(id=number, at=at, previous=previous, hash=found, **fields)
+    return Event(id=number, at=at, previous=previous, hash=found, **said)
 
 
 def verify(conn: sa.Connection) -> list[str]:
@@ -67,13 +67,13 @@ def verify(conn: sa.Connection) -> list[str]:
     breaks = []
     number, previous = 0, ""
     for row in conn.execution_options(yield_per=1000).execute(_ALL).mappings():
-        fields = dict(row)
-        found = fields.pop("hash")
-        if fields["id"] != number + 1 or fields["previous"] != previous:
-            breaks.append(f"Event {fields['id']} does not follow event {number}: one was removed, added or reordered.")
-        if _hash(fields) != found:
-            breaks.append(f"Event {fields['id']} is not as it was recorded.")
-        number, previous = fields["id"], found
+        columns = fields(row)
+        found = columns.pop("hash")
+        if columns["id"] != number + 1 or columns["previous"] != previous:
+            breaks.append(f"Event {columns['id']} does not follow event {number}: one was removed, added or reordered.")
+        if _hash(columns) != found:
+            breaks.append(f"Event {columns['id']} is not as it was recorded.")
+        number, previous = columns["id"], found
     head = conn.execute(_GET_META).scalar() or "0 "
     if head != f"{number} {previous}":
         breaks.append(f"The chain ends at event {number}, but event {head.partition(' ')[0]} was the last recorded.")
@@ -87,9 +87,9 @@ def page(conn: sa.Connection, *, target: str | None = None, before: int | None =
         query = query.where(_T.c.target == target)
     if before is not None:
         query = query.where(_T.c.id < before)
-    return [msgspec.convert(dict(row), Event) for row in conn.execute(query).mappings()]
+    return [msgspec.convert(fields(row), Event) for row in conn.execute(query).mappings()]
 
 
-def _hash(fields: dict[str, Any]) -> str:
+def _hash(event: dict[str, Any]) -> str:
     # As text, in which NaN and infinities differ from null.
-    return digest_value(encode_json(fields))
+    return digest_value(encode_json(event))

@@ -12,7 +12,7 @@ from penstock.core.errors import LeaseLostError
 from penstock.core.process import is_known_dead
 from penstock.core.records import Owner, Record
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of, is_sqlite, upsert
+from penstock.store.ledger.statements import clock_of, fields, is_sqlite, upsert
 
 
 class Lease(Record, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ def acquire(conn: sa.Connection, name: str, owner: Owner, ttl_s: float) -> int |
     if row is None:
         conn.execute(_NEW.on(conn), {"name": name, "owner": None, "token": 0, "expires_s": 0.0, "boot": ""})
         row = conn.execute(_FOR_UPDATE, {"of_name": name}).mappings().one()
-    lease = msgspec.convert(dict(row), Lease)
+    lease = msgspec.convert(fields(row), Lease)
     now_s = _now_s(conn)
     if not _is_free(lease, now_s, one_host=is_sqlite(conn)):
         return None
@@ -104,7 +104,7 @@ def revoke(conn: sa.Connection, name: str) -> None:
 def get(conn: sa.Connection, name: str) -> Lease | None:
     """Return a lease, None when it was never taken."""
     row = conn.execute(_OF, {"of_name": name}).mappings().one_or_none()
-    return None if row is None else msgspec.convert(dict(row), Lease)
+    return None if row is None else msgspec.convert(fields(row), Lease)
 
 
 def is_free(conn: sa.Connection, lease: Lease) -> bool:
@@ -114,7 +114,7 @@ def is_free(conn: sa.Connection, lease: Lease) -> bool:
 
 def held(conn: sa.Connection) -> list[Lease]:
     """Return all leases that were not released, also those whose owner is dead."""
-    return [msgspec.convert(dict(row), Lease) for row in conn.execute(_ALL).mappings()]
+    return [msgspec.convert(fields(row), Lease) for row in conn.execute(_ALL).mappings()]
 
 
 def run_lease(run_id: int) -> str:

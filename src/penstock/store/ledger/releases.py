@@ -10,7 +10,7 @@ from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef
 from penstock.core.states import RunState
 from penstock.store.ledger import checks, events, runs, schema
-from penstock.store.ledger.statements import clock_of, lock, upsert
+from penstock.store.ledger.statements import clock_of, fields, lock, upsert
 
 
 class Release(Record, frozen=True, kw_only=True):
@@ -35,6 +35,12 @@ class Release(Record, frozen=True, kw_only=True):
         return ReleaseRef(self.pipeline, self.version)
 
 
+class Created(Release, frozen=True, kw_only=True):
+    """What `create` returns; `is_new` is False when the same release was there already."""
+
+    is_new: bool
+
+
 _T, _E = schema.releases, schema.endpoints
 _OF = sa.select(_T).where(_T.c.pipeline == sa.bindparam("of_pipeline"))
 _BY_VERSION = _OF.where(_T.c.version == sa.bindparam("of_version"))
@@ -53,7 +59,7 @@ _LIVE = (
 
 def create(
     conn: sa.Connection, pipeline: str, *, release_hash: str, manifest_digest: str, run_id: int | None
-) -> Release:
+) -> Created:
     """Give a release its version, the next of its pipeline; the same hash again is the same release.
 
     Args:
@@ -71,7 +77,7 @@ def create(
     lock(conn, f"releases/{pipeline}")
     known = by_hash(conn, pipeline, release_hash)
     if known is not None:
-        return known
+        return Created(**msgspec.structs.asdict(known), is_new=False)
     release = Release(
         pipeline=pipeline,
         version=int(conn.execute(_LAST, {"of_pipeline": pipeline}).scalar() or 0) + 1,
@@ -80,8 +86,9 @@ def create(
         run_id=run_id,
         made_at=clock_of(conn).now(),
     )
-    conn.execute(_CREATE, msgspec.structs.asdict(release))
-    return release
+    values = msgspec.structs.asdict(release)
+    conn.execute(_CREATE, values)
+    return Created(**values, is_new=True)
 
 
 def get(conn: sa.Connection, ref: ReleaseRef) -> Release:
@@ -153,4 +160,4 @@ def _refuse_unsound(conn: sa.Connection, run_id: int) -> None:
 
 
 def _release(row: sa.RowMapping) -> Release:
-    return msgspec.convert(dict(row), Release)
+    return msgspec.convert(fields(row), Release)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from penstock.core.records import Artifact, Record
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of, upsert
+from penstock.store.ledger.statements import clock_of, fields, upsert
 
 
 class NewResult(Record, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class NewResult(Record, frozen=True, kw_only=True):
     Attributes:
         key: Cache key over code, parameters, inputs and packages.
         outputs: Artifact by output name.
+        facts: What else it made, as plain JSON: checks, metrics, answers.
         explanation: The parts of the key as plain JSON.
         attempt_id: The attempt that made it; None for a node the platform resolves itself (a dataset version).
     """
@@ -27,6 +28,7 @@ class NewResult(Record, frozen=True, kw_only=True):
     node: str
     outputs: dict[str, Artifact]
     part: str = ""
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
     explanation: dict[str, Any] = msgspec.field(default_factory=dict)
     attempt_id: int | None = None
 
@@ -39,7 +41,7 @@ class Result(NewResult, frozen=True, kw_only=True):
 
 
 _T = schema.results
-_PUT = upsert(_T, "outputs", "explanation", "attempt_id", "made_at", "last_run_id")
+_PUT = upsert(_T, "outputs", "facts", "explanation", "attempt_id", "made_at", "last_run_id")
 _GET = sa.select(_T).where(_T.c.key.in_(sa.bindparam("keys", expanding=True)))
 _DROP = sa.delete(_T).where(_T.c.key.in_(sa.bindparam("keys", expanding=True)))
 _HOLDING = (
@@ -72,13 +74,13 @@ def put(conn: sa.Connection, results: Sequence[NewResult], *, run_id: int) -> No
 def get(conn: sa.Connection, keys: Collection[str]) -> dict[str, Result]:
     """Return the results there are, by key."""
     rows = conn.execute(_GET, {"keys": list(keys)}).mappings()
-    return {row["key"]: msgspec.convert(dict(row), Result) for row in rows}
+    return {row["key"]: msgspec.convert(fields(row), Result) for row in rows}
 
 
 def newest(conn: sa.Connection, pipeline: str, node: str, part: str = "") -> Result | None:
     """Return the result made or reused by the newest run: what a plan compares with to say what changed."""
     row = conn.execute(_NEWEST, {"of_pipeline": pipeline, "of_node": node, "of_part": part}).mappings().one_or_none()
-    return None if row is None else msgspec.convert(dict(row), Result)
+    return None if row is None else msgspec.convert(fields(row), Result)
 
 
 def touch(conn: sa.Connection, keys: Collection[str], *, run_id: int) -> None:
@@ -94,4 +96,4 @@ def drop(conn: sa.Connection, keys: Collection[str]) -> int:
 
 def drop_holding(conn: sa.Connection, digest: str) -> list[str]:
     """Forget every result with the artifact `digest` (its bytes are damaged or gone) and return their keys."""
-    return sorted(str(key) for key in conn.execute(_HOLDING, {"digest": digest}).scalars())
+    return sorted(str(key) for key in conn.execute(_HOLDING, {"digest": f'"{digest}"'}).scalars())

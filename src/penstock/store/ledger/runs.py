@@ -11,7 +11,7 @@ from penstock.core.errors import NotFoundError
 from penstock.core.records import Failure, Owner, Record
 from penstock.core.states import NodeState, RunState, change_run
 from penstock.store.ledger import schema
-from penstock.store.ledger.statements import clock_of, upsert
+from penstock.store.ledger.statements import clock_of, fields, upsert
 
 
 class NewRun(Record, frozen=True, kw_only=True):
@@ -35,7 +35,12 @@ class NewRun(Record, frozen=True, kw_only=True):
 
 
 class Run(NewRun, frozen=True, kw_only=True):
-    """A run as recorded; `release` is the reference of the release it made, as "movies@12"."""
+    """A run as recorded.
+
+    Attributes:
+        release: Reference of the release that stands after it, as "movies@12".
+        manifest_digest: The blob with everything it used and made; None until it has reached its end.
+    """
 
     id: int
     state: RunState
@@ -43,6 +48,7 @@ class Run(NewRun, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     error: Failure | None = None
     release: str | None = None
+    manifest_digest: str | None = None
 
 
 class RunNode(Record, frozen=True, kw_only=True):
@@ -103,6 +109,11 @@ def attach_release(conn: sa.Connection, run_id: int, release: str) -> None:
     conn.execute(_FINISH.values(release=release), {"run": run_id})
 
 
+def attach_manifest(conn: sa.Connection, run_id: int, digest: str) -> None:
+    """Keep the digest of the blob with everything the run used and made."""
+    conn.execute(_FINISH.values(manifest_digest=digest), {"run": run_id})
+
+
 def get(conn: sa.Connection, run_id: int) -> Run:
     """Return a run.
 
@@ -146,11 +157,11 @@ def set_nodes(conn: sa.Connection, run_id: int, nodes: Sequence[RunNode]) -> Non
 
 def nodes(conn: sa.Connection, run_id: int) -> list[RunNode]:
     """Return what became of every node of a run, by name and part."""
-    return [msgspec.convert(dict(row), RunNode) for row in conn.execute(_NODES, {"run": run_id}).mappings()]
+    return [msgspec.convert(fields(row), RunNode) for row in conn.execute(_NODES, {"run": run_id}).mappings()]
 
 
 def _run(row: sa.RowMapping) -> Run:
-    return msgspec.convert(dict(row), Run)
+    return msgspec.convert(fields(row), Run)
 
 
 def _no_run(run_id: int) -> NotFoundError:

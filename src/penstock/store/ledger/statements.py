@@ -1,6 +1,7 @@
 """What the nouns' modules share: the clock and the kind of database behind a connection, and upserts for both kinds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,6 +23,11 @@ def clock_of(conn: sa.Connection) -> Clock:
 def is_sqlite(conn: sa.Connection) -> bool:
     """Return whether the ledger is a file of this host."""
     return conn.dialect.name == "sqlite"
+
+
+def fields(row: sa.RowMapping) -> dict[str, Any]:
+    """Return a row by plain column names; SQLAlchemy's own are a subclass of `str`, which msgspec refuses as keys."""
+    return {str(name): value for name, value in row.items()}
 
 
 def lock(conn: sa.Connection, name: str) -> None:

@@ -5,6 +5,7 @@ NaN, infinities, negative zero, huge integers, NUL and lone surrogates come back
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,14 +129,19 @@ class ExactFloat(TypeDecorator[float]):
     impl = sa.Double
     cache_ok = True
 
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> Any:
+    def bind_processor(self, dialect: Dialect) -> Callable[[float | None], Any] | None:
         """Write the number; on SQLite, what it cannot hold as a number as a word."""
-        if value is None or dialect.name != "sqlite":
-            return value
-        if math.isnan(value):
-            return "nan"
-        return "-zero" if value == 0 and math.copysign(1, value) < 0 else value
+        # Instead of `process_bind_param`, after which SQLAlchemy would make a number of the word again.
+        return _as_word if dialect.name == "sqlite" else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> float | None:  # noqa: ARG002  # the signature is SQLAlchemy's
         """Read the number or the word."""
         return _WORDS[value] if isinstance(value, str) else value
+
+
+def _as_word(value: float | None) -> Any:
+    if value is None:
+        return None
+    if math.isnan(value):
+        return "nan"
+    return "-zero" if value == 0 and math.copysign(1, value) < 0 else value

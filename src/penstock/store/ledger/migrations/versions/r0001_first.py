@@ -36,6 +36,7 @@ def _runs() -> None:
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("error", sa.Text),
         sa.Column("release", sa.Text),
+        sa.Column("manifest_digest", sa.Text),
         sqlite_autoincrement=True,
     )
     op.create_index("runs_by_pipeline", "runs", ["pipeline", "id"])
@@ -83,6 +84,7 @@ def _results() -> None:
         sa.Column("node", sa.Text, nullable=False),
         sa.Column("part", sa.Text, nullable=False),
         sa.Column("outputs", sa.Text, nullable=False),
+        sa.Column("facts", sa.Text, nullable=False),
         sa.Column("explanation", sa.Text, nullable=False),
         sa.Column("attempt_id", sa.BigInteger),
         sa.Column("made_at", sa.Text, nullable=False),
