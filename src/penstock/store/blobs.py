@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,17 +32,23 @@ class Blobs:
     moment leaves whole blobs or none. Files that this machine hashed since it booted are trusted until their
     size, modification time or inode changes (see `check`); `verify` always reads every byte.
 
+    Waiting for the disk costs several times what writing a large table does, so files of `sync_below_bytes` and more
+    are left to the operating system until `sync` asks for them (a release does). Killed processes lose nothing
+    by that; after a power cut a torn file is found by its digest, since nothing is trusted across a boot.
+
     Args:
         root: Directory of the blobs; made when missing.
         clock: Tells the age of files for `sweep`.
+        sync_below_bytes: Smaller files are on the disk before `put` returns; None for all of them.
     """
 
-    def __init__(self, root: Path, clock: Clock | None = None) -> None:
+    def __init__(self, root: Path, clock: Clock | None = None, *, sync_below_bytes: int | None = 1 << 23) -> None:
         self.root = Path(root)
         self.temporary = self.root.parent / "tmp"
         self._clock = clock or Clock()
         self._boot = boot_id()
         self._known: dict[str, str] = {}
+        self._sync_below_bytes = float("inf") if sync_below_bytes is None else sync_below_bytes
 
     def put(self, data: bytes | memoryview) -> str:
         """Keep `data` and return its digest; costs a hash when the same bytes are kept already."""
@@ -88,7 +94,7 @@ class Blobs:
 
     def keep(self, sink: Sink) -> str:
         """Give what was written to `sink` its place and return its digest."""
-        digest = sink.digest()
+        digest = sink.finish()
         if not self._keep_present(digest):
             with explained(sink.path, needed_bytes=sink.size_bytes):
                 self._settle(sink.path, digest, sink.sync)
@@ -162,6 +168,18 @@ class Blobs:
             raise _damaged(digest, found)
         self._known[digest] = before
 
+    def sync(self, digests: Iterable[str]) -> None:
+        """Wait until these blobs are on the disk, so that they outlast a power cut.
+
+        Raises:
+            DamagedError: One is missing.
+            StoreError: The disk refused.
+        """
+        for digest in digests:
+            path = self.path(digest)
+            with explained(path):
+                _sync_path(path)
+
     def __contains__(self, digest: str) -> bool:
         return self._place(digest).is_file()
 
@@ -224,7 +242,7 @@ class Blobs:
         if not directory.is_dir():
             with explained(directory):
                 directory.mkdir(parents=True, exist_ok=True)
-                _sync_directory(directory.parent)
+                _sync_path(directory.parent)
         return directory
 
     def _copied_in(self, path: Path) -> str:
@@ -248,7 +266,7 @@ class Blobs:
                 os.utime(place, ns=(now_ns, place.stat().st_mtime_ns))
         except (FileNotFoundError, NotADirectoryError):
             return False
-        _sync_directory(place.parent)
+        _sync_path(place.parent)
         return True
 
     def _settle(self, path: Path, digest: str, sync: Callable[[], None]) -> None:
@@ -256,12 +274,13 @@ class Blobs:
         with suppress(OSError, AttributeError):  # no extended attributes here: other processes hash for themselves
             os.setxattr(path, _STAMP, stamp.encode())
         path.chmod(0o444)
-        sync()
+        if path.stat().st_size < self._sync_below_bytes:
+            sync()
         faults.point("blob_after_fsync")
         place = self._place(digest)
         self._made(self._made(self.root) / digest[:2])
         path.rename(place)
-        _sync_directory(place.parent)
+        _sync_path(place.parent)
         self._known[digest] = stamp
 
     def _is_known(self, digest: str, path: Path) -> bool:
@@ -294,7 +313,7 @@ def _digest_file(path: Path) -> str:
     return str(blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest())
 
 
-def _sync_directory(path: Path) -> None:
+def _sync_path(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -126,7 +126,7 @@ def _recoded(column: Any) -> Any:
 def _from_lazy(value: pl.LazyFrame) -> Stream:
     schema = value.collect_schema()
     head = schema.to_frame()
-    if any(dtype in {pl.Categorical} for dtype in schema.values()):
+    if any(dtype == pl.Categorical for dtype in schema.values()):
         # A file holds one dictionary per column, known only once all rows were seen.
         return _from_polars(head, [value.collect(engine="streaming")], "lazy")
     size = batch_rows(_polars_table(head).schema) if schema else 1
@@ -153,7 +153,7 @@ def _from_batches(value: Iterator[Any]) -> Stream:
     head = convert(first)
     schema = _without_views(head.schema)
     dictionaries = any(pa.types.is_dictionary(field.type) for field in schema)
-    tables = (_fitting(convert(item), schema) for item in chain([first], value))
+    tables: Iterator[Any] = (_fitting(convert(item), schema) for item in chain([first], value))
     if dictionaries:
         # A file holds one dictionary per column, known only once all rows were seen.
         tables = iter([pa.concat_tables(list(tables)).unify_dictionaries()])
@@ -226,7 +226,7 @@ def pandas_frame(table: Any, *, rows: int | None = None) -> Any:
 
 def read_form(schema: Any) -> str:
     """Return what the value was."""
-    return (schema.metadata or {}).get(_FORM, b"arrow").decode()
+    return str((schema.metadata or {}).get(_FORM, b"arrow"), "ascii")
 
 
 def read_more(schema: Any) -> dict[str, Any]:

@@ -98,10 +98,7 @@ def _canonical_nullable(array: Any) -> Any:
     kind = array.type
     if pa.types.is_null(kind):
         return array
-    if array.null_count == len(array):
-        filled = _zeros(kind, len(array))
-    else:
-        filled = pc.fill_null(array, _zeros(kind, 1)[0])
+    filled = _zeros(kind, len(array)) if array.null_count == len(array) else pc.fill_null(array, _zeros(kind, 1)[0])
     return pa.Array.from_buffers(kind, len(array), [_validity(array), *filled.buffers()[1:]], array.null_count)
 
 

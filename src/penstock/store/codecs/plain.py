@@ -156,27 +156,27 @@ def _decode_tagged(encoded: Mapping[str, Any], load_part: Callable[[int], object
         return load_part(value)
     if tag in _READERS:
         return _READERS[tag](value)
-    if tag in {"datetime", "time"}:
-        kind = datetime if tag == "datetime" else time
-        zone = decode(encoded["zone"], load_part)
-        return kind.fromisoformat(value).replace(tzinfo=zone, fold=encoded["fold"])
     inside = decode(value, load_part)
-    match tag:
-        case "tuple" | "set" | "frozenset":
-            return {"tuple": tuple, "set": set, "frozenset": frozenset}[tag](inside)
-        case "dict":
-            return {key: item for key, item in inside}  # noqa: C416 -- pairs are lists, not tuples
-        case "complex":
-            return complex(*inside)
-        case "range":
-            return range(*inside)
-        case "timezone":
-            return timezone(inside)
+    if tag in _BUILDERS:
+        return _BUILDERS[tag](inside)
+    if tag in _TIMES:
+        zone = decode(encoded["zone"], load_part)
+        return _TIMES[tag].fromisoformat(inside).replace(tzinfo=zone, fold=encoded["fold"])
     if "class" in encoded:
         return rebuild_object(tag, encoded["class"], inside)
     raise DamagedError(f"The tag {tag!r} is not known here.", hint="it was written by a newer version of Penstock")
 
 
+_TIMES: dict[str, type[datetime] | type[time]] = {"datetime": datetime, "time": time}
+_BUILDERS: dict[str, Callable[[Any], Any]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "dict": dict,
+    "complex": lambda parts: complex(*parts),
+    "range": lambda parts: range(*parts),
+    "timezone": timezone,
+}
 _READERS: dict[str, Callable[[Any], Any]] = {
     "int": lambda text: int(text, 16),
     "float": float,

@@ -37,7 +37,7 @@ class TreeCodec:
     def save(self, value: object, blobs: Blobs) -> Artifact:
         """Keep `value` and its parts."""
         encoder = Encoder(lambda part: self.save_part(part, blobs))
-        # As text within the listing: JSON libraries differ on huge numbers and lone surrogates, the standard one is exact.
+        # As text within the listing: only the standard library's JSON is exact on lone surrogates.
         text = json.dumps(encoder.encode(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
         listing = Listing(value=text, parts=tuple(encoder.parts))
         meta: dict[str, object] = {"preview": text[:_PREVIEW]}
