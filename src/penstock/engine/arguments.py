@@ -9,10 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import polars as pl
 
+from penstock.checks.evaluation import Evaluation, Roles
 from penstock.core.errors import StepError
 from penstock.engine.protocol import Given, ReleasedModel, Task
+from penstock.pipeline.graph import Form
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 from penstock.store.lake import Lake
@@ -50,7 +52,9 @@ def value_of(given: Given, task: Task) -> Any:
         return codecs.load(given.artifact, blobs, form=given.form)
     if given.dataset is not None:
         table = Lake(home / "lake").table(given.dataset.pipeline, given.dataset.dataset)
-        return codecs.convert_frame(table.scan(given.dataset), given.form)
+        return in_form(table.scan(given.dataset), given.form)
+    if given.form == "evaluation":
+        return _evaluation_of(given, blobs)
     if given.parts is not None:
         return _parts_of(given, blobs)
     if given.released is not None:
@@ -65,10 +69,44 @@ def _parts_of(given: Given, blobs: Blobs) -> Any:
     assert given.parts is not None  # noqa: S101 - narrowed by the caller
     if given.form in {"parts", "value"}:
         return {key: codecs.load(artifact, blobs) for key, artifact in given.parts.items()}
-    import polars as pl  # noqa: PLC0415 - heavy, and only fan-outs read as one frame need it
-
     frames = [codecs.load(artifact, blobs, form="lazy") for artifact in given.parts.values()]
-    return codecs.convert_frame(pl.concat(frames), given.form)  # type: ignore[type-var]  # lazy frames, by form
+    return in_form(pl.concat([f for f in frames if isinstance(f, pl.LazyFrame)]), given.form)
+
+
+def in_form(frame: pl.LazyFrame, form: Form) -> Any:
+    """Return a frame in the form a function asks for."""
+    match form:
+        case "lazy":
+            return frame
+        case "pandas":
+            return frame.collect().to_pandas()
+        case "arrow":
+            return frame.collect().to_arrow()
+        case "batches":
+            return iter(frame.collect().to_arrow().to_batches())
+        case _:
+            return frame.collect()
+
+
+def _evaluation_of(given: Given, blobs: Blobs) -> Evaluation:
+    rows = {model: codecs.load(artifact, blobs, form="polars") for model, artifact in (given.parts or {}).items()}
+    options, roles = given.value["options"], given.value["roles"]
+    return Evaluation(
+        {model: frame for model, frame in rows.items() if isinstance(frame, pl.DataFrame)},
+        roles=Roles(
+            candidate=(*roles["candidates"], *roles["baselines"])[0],
+            baselines=tuple(roles["baselines"]) if roles["candidates"] else (),
+            champion=roles["champion"],
+        ),
+        metric=options.get("metric") or "",
+        slices=_texts(options.get("slices")),
+        key=_texts(options.get("key")),
+        better="higher" if options.get("higher_is_better", True) else "lower",
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type]  # a text or several
 
 
 def load_released(model: ReleasedModel, blobs: Blobs) -> Any:
@@ -100,8 +138,3 @@ def _other_code(code_dir: str, import_root: str) -> Iterator[None]:
                 del sys.modules[name]
         sys.modules.update(ours)
         sys.path[:] = before
-
-
-def json_ready(answer: object) -> Any:
-    """Return an answer as the plain JSON a client would get."""
-    return msgspec.json.decode(msgspec.json.encode(answer, enc_hook=codecs.plain))

@@ -17,7 +17,10 @@ from penstock.core.errors import PenstockError, StepError
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import evidence, intake
-from penstock.engine.arguments import arguments_of, function_of, json_ready
+from penstock.checks.answers import finite_answers
+from penstock.core.plain import json_ready
+from penstock.engine.arguments import arguments_of, function_of, value_of
+from penstock.engine.sampling import sample_requests
 from penstock.engine.protocol import Result, Task
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
@@ -81,10 +84,14 @@ def _named_outputs(task: Task, value: object) -> dict[str, object]:
 
 
 def _answer(task: Task) -> Result:
+    """Call a serve function as the pipeline would, on the user's examples or on requests sampled from the data."""
+    count = task.extra["sources"]
     function = function_of(task)
-    arguments = arguments_of(task)
-    answers = [json_ready(function(**arguments, **fields)) for fields in task.extra["requests"]]
-    return Result(id=task.id, state=AttemptState.SUCCEEDED, facts={"answers": answers})
+    arguments = {given.argument: value_of(given, task) for given in task.given[:count]}
+    requests = task.extra["examples"] or sample_requests(task, task.given[count:])
+    answers = [json_ready(function(**arguments, **fields)) for fields in requests]
+    facts = {"requests": [json_ready(fields) for fields in requests], "answers": answers}
+    return Result(id=task.id, state=AttemptState.SUCCEEDED, facts=facts, checks=(finite_answers(answers),))
 
 
 _KINDS: dict[str, Callable[[Task], Result]] = {

@@ -12,6 +12,7 @@ from penstock.engine.platform_nodes import task_of
 from penstock.engine.protocol import Given, Kind
 from penstock.engine.state import Job, Kept, NodeRun, Unit
 from penstock.pipeline.graph import Edge, Node
+from penstock.pipeline import keys
 from penstock.pipeline.keys import KeyParts, node_key
 
 FRAMES = frozenset({"lazy", "polars", "pandas", "arrow", "batches", "feed"})
@@ -66,7 +67,7 @@ def _has_column(edge: Edge, node: Node, runs: Mapping[str, NodeRun]) -> bool:
 def split_unit(node: Node, edges: tuple[Edge, ...], job: Job, runs: Mapping[str, NodeRun]) -> Unit:
     """Return the unit that cuts frames to one artifact per key."""
     given = tuple(given_for(edge, "", job, runs) for edge in edges)
-    return _unit(node, "#split", "split", given, job, {"column": node.each})
+    return _unit(node, "#split", "split", given, (job, runs), {"column": node.each})
 
 
 def units_of(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> list[Unit]:
@@ -79,11 +80,9 @@ def units_of(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> list[Unit]:
         return [_part_unit(node, part, key, job, runs) for part, key in keys.items()]
     given = tuple(given_for(edge, "", job, runs) for edge in node.edges)
     extra = dict(node.options) if kind not in {"call", "check", "intake"} else {}
-    if kind == "summarise":
-        extra["roles"] = roles_of(job)
     if kind == "answer":
         given, extra["sources"] = (*given, *_samples(node, job, runs)), len(given)
-    return [_unit(node, "", kind, given, job, extra)]
+    return [_unit(node, "", kind, given, (job, runs), extra)]
 
 
 def roles_of(job: Job) -> dict[str, Any]:
@@ -93,7 +92,6 @@ def roles_of(job: Job) -> dict[str, Any]:
         "candidates": [n.name for n in graph.nodes if n.role == "model"],
         "baselines": [n.name for n in graph.nodes if n.role == "baseline"],
         "champion": CHAMPION if _champion_model(job) else None,
-        "release": job.champion.release if job.champion is not None else None,
     }
 
 
@@ -114,7 +112,7 @@ def _evaluation_unit(node: Node, model: str, job: Job, runs: Mapping[str, NodeRu
         given_for(edge, "", job, runs)
         for edge in node.edges
     )  # fmt: skip
-    return _unit(node, model, "call", given, job, {})
+    return _unit(node, model, "call", given, (job, runs), {})
 
 
 def _model_given(edge: Edge, model: str, job: Job, runs: Mapping[str, NodeRun]) -> Given:
@@ -150,7 +148,7 @@ def _part_unit(node: Node, part: str, key: Any, job: Job, runs: Mapping[str, Nod
             given.append(Given(argument=edge.argument, form=edge.form, artifact=artifact))
         else:
             given.append(given_for(edge, part, job, runs))
-    return _unit(node, part, "call", tuple(given), job, {})
+    return _unit(node, part, "call", tuple(given), (job, runs), {})
 
 
 def given_for(edge: Edge, part: str, job: Job, runs: Mapping[str, NodeRun]) -> Given:
@@ -210,24 +208,34 @@ def _frames(run: NodeRun) -> list[tuple[str, tuple[Artifact | None, DatasetVersi
 
 
 def _unit(
-    node: Node, part: str, kind: Kind, given: tuple[Given, ...], job: Job, extra: dict[str, Any]
+    node: Node, part: str, kind: Kind, given: tuple[Given, ...], around: tuple[Job, Mapping[str, NodeRun]], extra: dict[str, Any]
 ) -> Unit:
-    params = job.params.get(node.name, {}) if kind in {"call", "intake", "peek"} else {}
+    job, runs = around
+    is_called = kind in {"call", "intake", "peek"}
+    params = job.params.get(node.name, {}) if is_called else {}
     parts = KeyParts(
         node=f"{job.graph.pipeline}/{node.name}",
         role=f"{node.role}:{kind}:{part}",
         code=node.code,
-        params=params,
-        inputs={g.argument: (_label(g), _digest(g)) for g in given if g.form != "word"},
-        words={g.argument: _word_text(g, job) for g in given if g.form == "word"},
+        params={p.name: p.default for p in node.params} | params if is_called else {},
+        inputs={g.argument: _input(g, runs) for g in given if g.form != "word"},
+        words={g.argument: _word_given(g, job) for g in given if g.form == "word" and g.argument != "since"},
         options={**extra, "outputs": list(node.outputs), "forms": {g.argument: g.form for g in given}},
         python=PYTHON,
     )
     return Unit(node, part, kind, given, parts, node_key(parts), params, extra)
 
 
-def _label(given: Given) -> str:
-    return str(given.dataset) if given.dataset is not None else given.argument
+def _input(given: Given, runs: Mapping[str, NodeRun]) -> keys.Given:
+    dataset = given.dataset
+    if dataset is None:
+        return keys.Given(digest=_digest(given), label=given.argument)
+    previous = runs[dataset.dataset].previous if dataset.dataset in runs else None
+    change = ""
+    if previous is not None and previous.digest != dataset.digest:
+        rows = "row" if dataset.rows_added == 1 else "rows"
+        change = f"{dataset.dataset} has {dataset.rows_added:,} new {rows} since {previous}"
+    return keys.Given(digest=dataset.digest, label=str(dataset), change=change)
 
 
 def _digest(given: Given) -> str:
@@ -242,7 +250,9 @@ def _digest(given: Given) -> str:
     return digest_value(given.value)
 
 
-def _word_text(given: Given, job: Job) -> str | None:
-    if given.argument == "champion" and job.champion is not None:
-        return job.champion.hash
-    return given.value if isinstance(given.value, str) else None
+def _word_given(given: Given, job: Job) -> keys.Given:
+    if given.argument == "champion":
+        champion = job.champion
+        label = champion.release if champion is not None else "none"
+        return keys.Given(digest=champion.hash if champion is not None else "", label=label)
+    return keys.Given(digest=digest_value(given.value), label=str(given.value))

@@ -1,10 +1,10 @@
 """Answers as JSON: what serve functions return, encoded without inventing or losing a value."""
 
 import math
-from typing import Any
 
 import msgspec
 
+from penstock.core.plain import plain
 from penstock.serving.refusals import AnswerError
 
 
@@ -17,7 +17,7 @@ def encode_answer(value: object) -> bytes:
     try:
         encoded = _encoder.encode(value)
         # msgspec writes NaN and infinities as null: only an answer with a null needs the look.
-        place = _not_finite(msgspec.to_builtins(value, enc_hook=_plain), "answer") if b"null" in encoded else None
+        place = _not_finite(msgspec.to_builtins(value, enc_hook=plain), "answer") if b"null" in encoded else None
     except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
         raise AnswerError(
             f"The answer, a {type(value).__qualname__}, cannot be sent as JSON: {error}.",
@@ -31,28 +31,7 @@ def encode_answer(value: object) -> bytes:
     return encoded
 
 
-def _plain(value: Any) -> Any:
-    # By module name, so that no optional library is imported to recognise its values.
-    match type(value).__module__.partition(".")[0], type(value).__name__:
-        case "numpy", _:
-            return value.tolist()
-        case "polars", "DataFrame":
-            return value.to_dicts()
-        case "polars", "LazyFrame":
-            return value.collect().to_dicts()
-        case "polars", "Series":
-            return value.to_list()
-        case "pyarrow", _:
-            return value.to_pylist()
-        case "pandas", "DataFrame":
-            return value.to_dict("records")
-        case "pandas", "Series" | "Index":
-            return value.to_list()
-        case _:
-            raise NotImplementedError(f"{type(value).__qualname__} has no JSON form")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_encoder = msgspec.json.Encoder(enc_hook=plain)
 
 
 def _not_finite(value: object, place: str) -> str | None:

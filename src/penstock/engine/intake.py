@@ -1,0 +1,176 @@
+"""Tasks on data: take new rows in, look how many there are, freeze a version for serving, cut frames by key."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from penstock import sources
+from penstock.core import faults
+from penstock.core.errors import DataError, StepError
+from penstock.core.records import Artifact, CheckResult, DatasetVersion
+from penstock.core.states import AttemptState
+from penstock.engine.arguments import arguments_of, function_of
+from penstock.engine.protocol import Result, Task
+from penstock.store import codecs
+from penstock.store.blobs import Blobs
+from penstock.store.lake import IntakeRules, Lake, Table, since
+
+# Two independent 64-bit hashes of a row: a chance of 1e-20 that a changed row among ten million passes as known.
+_SEEDS = (7919, 104729)
+_HASHES = ["_penstock_hash_1", "_penstock_hash_2"]
+
+
+def take_in(task: Task) -> Result:
+    """Take the new rows of a dataset into the lake, as one commit."""
+    table = _table(task)
+    previous = table.latest()
+    batches, cursor = _batches(task, table, previous)
+    rules = IntakeRules(
+        key=_names(task.node.options.get("key")),
+        time=task.node.options.get("time"),
+        contract=_contract(task, previous),
+        expected_version=previous.version if previous is not None else 0,
+        cursor=cursor,
+        taken_at=datetime.fromisoformat(task.extra["taken_at"]),
+    )
+    version = table.intake(batches, rules)
+    found = version or previous
+    if found is None:
+        raise DataError(
+            f"Dataset {task.node.name!r} has no rows yet: its function returned none.",
+            hint="check the path or query in it, and call the function by itself with since=None",
+        )
+    return Result(
+        id=task.id,
+        state=AttemptState.SUCCEEDED,
+        dataset=found,
+        checks=(_schema_check(task.node.name, table, found),),
+        facts={"is_new": version is not None},
+    )
+
+
+def peek(task: Task) -> Result:
+    """Count the rows an intake would add, without taking any in; None where that would mean reading a stream."""
+    table = _table(task)
+    previous = table.latest()
+    value = _value(task, previous)
+    counted: int | None = None
+    if isinstance(value, pl.LazyFrame | pl.DataFrame) and (previous is None or _asks_since(task)):
+        counted = int(value.lazy().select(pl.len()).collect().item())
+    elif previous is not None and not _asks_since(task) and not isinstance(value, sources.Source):
+        batches, _ = sources.to_batches(value, None)
+        counted = sum(batch.height for batch in _changes(table, previous, batches))
+    return Result(id=task.id, state=AttemptState.SUCCEEDED, dataset=previous, facts={"new_rows": counted})
+
+
+def freeze(task: Task) -> Result:
+    """Write a dataset version as one frame, so that serving needs blobs only."""
+    frame = arguments_of(task)["dataset"]
+    artifact = codecs.save(frame, Blobs(Path(task.place.home) / "blobs"))
+    return Result(id=task.id, state=AttemptState.SUCCEEDED, outputs={task.node.outputs[0]: artifact})
+
+
+def split(task: Task) -> Result:
+    """Cut every given frame into one artifact per key of a column, in the order of the keys as text."""
+    column = task.extra["column"]
+    blobs = Blobs(Path(task.place.home) / "blobs")
+    parts: dict[str, dict[str, Artifact]] = {}
+    keys: dict[str, Any] = {}
+    for argument, value in arguments_of(task).items():
+        frame = value.collect() if isinstance(value, pl.LazyFrame) else pl.DataFrame(value)
+        for (key,), rows in frame.partition_by(column, as_dict=True, maintain_order=True).items():
+            if key is None:
+                raise StepError(
+                    f"Step {task.node.name!r} fans out over {column!r}, which is null in {rows.height} rows of "
+                    f"{argument!r}.",
+                    hint=f"drop those rows before, or give {column!r} a value",
+                )
+            text = str(key)
+            keys[text] = key if isinstance(key, int | float | str | bool) else text
+            parts.setdefault(text, {})[argument] = codecs.save(rows, blobs)
+    return Result(id=task.id, state=AttemptState.SUCCEEDED, parts=parts, facts={"keys": keys})
+
+
+def _table(task: Task) -> Table:
+    return Lake(Path(task.place.home) / "lake").table(task.pipeline, task.node.name)
+
+
+def _asks_since(task: Task) -> bool:
+    return any(edge.source == "since" for edge in task.node.edges)
+
+
+def _value(task: Task, previous: DatasetVersion | None) -> object:
+    function = function_of(task)
+    words = {"since": since(previous), "now": datetime.fromisoformat(task.extra["now"])}
+    given = {edge.argument: words[edge.source] for edge in task.node.edges if edge.source in words}
+    faults.point("attempt_in_user_code")
+    return function(**given, **task.params)
+
+
+def _batches(
+    task: Task, table: Table, previous: DatasetVersion | None
+) -> tuple[Iterator[Any], Callable[[], Any] | None]:
+    value = _value(task, previous)
+    batches, cursor = sources.to_batches(value, since(previous))
+    if cursor is None and previous is not None and not _asks_since(task):
+        return _changes(table, previous, batches), None
+    return batches, cursor
+
+
+def _changes(table: Table, previous: DatasetVersion, batches: Iterator[Any]) -> Iterator[pl.DataFrame]:
+    """Leave only rows that are new or differ: a function without `since` returns everything every time.
+
+    Rows that are gone from the source stay: a dataset forgets nothing by itself.
+    """
+    schema = table.scan(previous).collect_schema()
+    known = _hashed(table.scan(previous).collect())
+    for batch in batches:
+        frame = batch if isinstance(batch, pl.DataFrame) else pl.DataFrame(pl.from_arrow(batch))
+        if set(frame.columns) != set(schema.names()):
+            yield frame  # the lake says what is wrong with the columns
+            continue
+        same = _hashed(frame.select(schema.names()).cast(dict(schema), strict=False))
+        fresh = pl.concat([frame, same], how="horizontal").join(known, on=_HASHES, how="anti", maintain_order="left")
+        if fresh.height:
+            yield fresh.drop(_HASHES)
+
+
+def _hashed(frame: pl.DataFrame) -> pl.DataFrame:
+    hashes = [frame.hash_rows(seed).alias(name) for name, seed in zip(_HASHES, _SEEDS, strict=True)]
+    return pl.DataFrame(hashes)
+
+
+def _contract(task: Task, previous: DatasetVersion | None) -> dict[str, dict[str, Any]]:
+    """Return what rows must obey: declared ranges, and no nulls where the user lists the columns that may have them."""
+    contract: dict[str, dict[str, Any]] = {}
+    for column, (low, high) in (task.node.options.get("ranges") or {}).items():
+        contract[column] = {name: bound for name, bound in (("min", low), ("max", high)) if bound is not None}
+    nullable = task.node.options.get("allow_nulls")
+    if nullable is not None and previous is not None:
+        for column, _ in previous.schema:
+            if column not in _names(nullable):
+                contract.setdefault(column, {})["nulls"] = False
+    return contract
+
+
+def _schema_check(name: str, table: Table, version: DatasetVersion) -> CheckResult:
+    aside = f"; {version.rows_quarantined} rows set aside" if version.rows_quarantined else ""
+    return CheckResult(
+        name=f"schema:{name}",
+        passed=True,
+        built_in=True,
+        message=f"{version} has the {len(version.schema)} columns agreed at its first intake{aside}.",
+        evidence={
+            "rows": version.rows,
+            "quarantined": version.rows_quarantined,
+            "reasons": version.reasons,
+            "notes": list(table.notes(version)),
+        },
+    )
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type]  # text or texts

@@ -1,0 +1,308 @@
+"""A run's door to the ledger: looks up what is kept, starts attempts under leases, commits results, or is refused.
+
+One transaction per step of the loop. A result counts when its transaction commits under the lease it was made under.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.core import faults
+from penstock.core.errors import LeaseLostError, NotFoundError
+from penstock.core.process import this_process
+from penstock.core.records import Artifact, CheckResult, DatasetVersion, Failure, Interval
+from penstock.core.states import AttemptState, NodeState
+from penstock.engine.protocol import Result
+from penstock.engine.state import Job, Kept, NodeRun, Unit
+from penstock.pipeline.keys import KeyParts, explain
+from penstock.store.blobs import Blobs
+from penstock.store.lake import Lake
+from penstock.store.ledger import Ledger, artifacts, attempts, checks, datasets, leases, results, runs
+
+LEASE_S = 30.0
+# Between the names of a key and an argument; neither holds a tab.
+_TAB = "\t"
+
+
+class Journal:
+    """What one run reads from and writes to the ledger.
+
+    Args:
+        job: The run.
+        token: Fencing token of the run's own lease.
+    """
+
+    def __init__(self, job: Job, ledger: Ledger, lake: Lake, blobs: Blobs, *, token: int = 0) -> None:
+        self._job = job
+        self._ledger = ledger
+        self._lake = lake
+        self._blobs = blobs
+        self._token = token
+        self._owner = this_process()
+        self._previous: dict[str, DatasetVersion | None] = {}
+        self._ended_nodes: list[runs.RunNode] = []
+        self._reused: list[str] = []
+        self._pending_evidence: list[tuple[str, str, Kept]] = []
+
+    def lookup(self, units: Sequence[Unit]) -> dict[str, Kept]:
+        """Return what is kept under the units' keys and still there in the blobs."""
+        if not units:
+            return {}
+        with self._ledger.read() as conn:
+            found = results.get(conn, [u.key for u in units])
+        kinds = {u.key: u.kind for u in units}
+        kept = {key: _decode(result, kinds[key]) for key, result in found.items() if self._is_there(result)}
+        self._reused.extend(kept)
+        return kept
+
+    def _is_there(self, result: results.Result) -> bool:
+        return all(artifact.digest in self._blobs for artifact in result.outputs.values())
+
+    def reason(self, unit: Unit, nodes: Mapping[str, NodeRun], *, is_forced: bool) -> str:
+        """Say in words why a unit has to run."""
+        if is_forced:
+            return "asked for with --force"
+        if unit.kind == "intake":
+            return "looks for new rows"
+        pipeline, node = self._job.graph.pipeline, unit.node.name
+        with self._ledger.read() as conn:
+            newest = results.newest(conn, pipeline, node, unit.part)
+        if newest is None:
+            return "never run"
+        if newest.key == unit.key:
+            return "its result is no longer there"
+        return explain(msgspec.convert(newest.explanation, KeyParts), unit.parts)
+
+    def start(self, units: Sequence[Unit]) -> list[Unit]:
+        """Start an attempt for every unit whose lease is free; return those started."""
+        started: list[Unit] = []
+        with self._ledger.write() as conn:
+            for unit in units:
+                token = leases.acquire(conn, self._lease(unit), self._owner, LEASE_S)
+                if token is not None:
+                    unit.token, unit.number = token, unit.number + 1
+                    started.append(unit)
+            new = [
+                attempts.NewAttempt(
+                    run_id=self._job.run_id, node=u.node.name, part=u.part, number=u.number, token=u.token, key=u.key
+                )
+                for u in started
+            ]
+            for unit, attempt_id in zip(started, attempts.start_all(conn, new), strict=True):
+                unit.attempt_id = attempt_id
+            self._flush(conn)
+        return started
+
+    def intake_facts(self, unit: Unit) -> dict[str, Any]:
+        """Return what an intake task needs to know beside its function."""
+        if unit.kind not in {"intake", "peek"}:
+            return {}
+        self._previous[unit.node.name] = self._lake.table(self._job.graph.pipeline, unit.node.name).latest()
+        now = self._job.now if self._job.now is not None else self._job.started_at
+        return {"taken_at": self._job.started_at.isoformat(), "now": now.isoformat()}
+
+    def previous(self, unit: Unit) -> DatasetVersion | None:
+        """Return the version of a dataset before this run took in."""
+        return self._previous.get(unit.node.name)
+
+    def finish(self, ended: Sequence[tuple[Unit, Result]]) -> list[Unit]:
+        """Commit results; return the units whose lease was taken over, whose results therefore do not count."""
+        faults.point("result_before_commit")
+        try:
+            with self._ledger.write() as conn:
+                self._commit(conn, ended)
+                self._flush(conn)
+        except LeaseLostError:
+            return self._finish_one_by_one(ended)
+        faults.point("result_after_commit")
+        return []
+
+    def _finish_one_by_one(self, ended: Sequence[tuple[Unit, Result]]) -> list[Unit]:
+        refused: list[Unit] = []
+        for unit, result in ended:
+            try:
+                with self._ledger.write() as conn:
+                    self._commit(conn, [(unit, result)])
+            except LeaseLostError as error:
+                refused.append(unit)
+                failure = Failure(kind="lost", message=error.message, hint=error.hint)
+                with self._ledger.write() as conn:
+                    lost = attempts.Ended(id=unit.attempt_id, state=AttemptState.LOST, failure=failure)
+                    attempts.finish_all(conn, [lost])
+        return refused
+
+    def _commit(self, conn: Any, ended: Sequence[tuple[Unit, Result]]) -> None:
+        run_id = self._job.run_id
+        for unit, _ in ended:
+            leases.check(conn, self._lease(unit), unit.token)
+        for unit, result in ended:
+            made = [*result.outputs.values(), *(a for p in result.parts.values() for a in p.values())]
+            artifacts.put(conn, made, made_by=f"r{run_id}/{unit.node.name}")
+            self._commit_facts(conn, unit, result)
+        kept = [_encode(self._job.graph.pipeline, u, r) for u, r in ended if _is_kept(u, r)]
+        results.put(conn, kept, run_id=run_id)
+        attempts.finish_all(
+            conn,
+            [
+                attempts.Ended(id=u.attempt_id, state=r.state, usage=r.usage, failure=r.failure, log=r.log)
+                for u, r in ended
+            ],
+        )
+        for unit, _ in ended:
+            leases.release(conn, self._lease(unit), unit.token)
+
+    def _commit_facts(self, conn: Any, unit: Unit, result: Result) -> None:
+        run_id = self._job.run_id
+        if result.dataset is not None:
+            datasets.put(conn, result.dataset, run_id=run_id)
+        failure = result.failure
+        if failure is not None and failure.kind == "damaged":
+            for digest in failure.message.split("'")[1::2]:
+                results.drop_holding(conn, digest)
+        self._put_evidence(conn, unit.node.name, unit.part, _kept_of(result))
+
+    def _put_evidence(self, conn: Any, node: str, part: str, kept: Kept) -> None:
+        subject = f"{node}/{part}" if part else node
+        checks.put(conn, self._job.run_id, [checks.RunCheck(subject=subject, check=c) for c in kept.checks])
+        rows = kept.facts.get("metrics", [])
+        checks.put_metrics(conn, self._job.run_id, [_metric(node.removeprefix("evidence:"), row) for row in rows])
+
+    def node_ended(self, run: NodeRun, reason: str) -> None:
+        """Note the final state of a node; written with the next transaction."""
+        parts = run.kept or {"": Kept()}
+        for part, kept in parts.items():
+            self._ended_nodes.append(
+                runs.RunNode(
+                    node=run.node.name,
+                    part=part,
+                    state=run.state,
+                    reason=reason,
+                    result=_brief(run, kept),
+                )
+            )
+            if run.state is NodeState.REUSED:
+                self._pending_evidence.append((run.node.name, part, kept))
+
+    def note_check(self, subject: str, check: CheckResult) -> None:
+        """Record a check that belongs to the run as a whole."""
+        with self._ledger.write() as conn:
+            checks.put(conn, self._job.run_id, [checks.RunCheck(subject=subject, check=check)])
+
+    def check_lease(self, conn: Any) -> None:
+        """Refuse to go on when another process has taken this run for dead.
+
+        Raises:
+            LeaseLostError: The run's lease is no longer held.
+        """
+        leases.check(conn, leases.run_lease(self._job.run_id), self._token)
+
+    def flush(self) -> None:
+        """Write what was noted since the last transaction."""
+        with self._ledger.write() as conn:
+            self._flush(conn)
+
+    def _flush(self, conn: Any) -> None:
+        runs.set_nodes(conn, self._job.run_id, self._ended_nodes)
+        for node, part, kept in self._pending_evidence:
+            if kept.checks or "metrics" in kept.facts:
+                self._put_evidence(conn, node, part, kept)
+        results.touch(conn, self._reused, run_id=self._job.run_id)
+        self._ended_nodes, self._reused = [], []
+        self._pending_evidence.clear()
+
+    def renew(self, units: Sequence[Unit]) -> None:
+        """Hold the leases of the run and of everything it has started; a lost one is noticed when it commits."""
+        with self._ledger.write() as conn:
+            leases.renew(conn, leases.run_lease(self._job.run_id), self._token, LEASE_S)
+            for unit in units:
+                if leases.get(conn, self._lease(unit)) is not None:
+                    _renew_if_held(conn, self._lease(unit), unit.token)
+
+    def cancelled(self, units: Sequence[Unit]) -> None:
+        """Record that the run's attempts were cancelled and give their leases back."""
+        failure = Failure(kind="cancelled", message="The run was cancelled.")
+        with self._ledger.write() as conn:
+            ended = [attempts.Ended(id=u.attempt_id, state=AttemptState.CANCELLED, failure=failure) for u in units]
+            attempts.finish_all(conn, ended)
+            for unit in units:
+                leases.release(conn, self._lease(unit), unit.token)
+            self._flush(conn)
+
+    def _lease(self, unit: Unit) -> str:
+        return f"intake/{unit.parts.node}" if unit.kind == "intake" else f"result/{unit.key}"
+
+    def made_by(self, digest: str) -> str:
+        """Return who made an artifact, as "r41/recommender"; "" when nobody knows."""
+        try:
+            with self._ledger.read() as conn:
+                return artifacts.get(conn, digest).made_by
+        except NotFoundError:
+            return ""
+
+
+def _renew_if_held(conn: Any, name: str, token: int) -> None:
+    try:
+        leases.renew(conn, name, token, LEASE_S)
+    except LeaseLostError:
+        return  # refused when it commits, which is where it matters
+
+
+def _is_kept(unit: Unit, result: Result) -> bool:
+    return (
+        unit.kind not in {"intake", "peek"}
+        and result.state is AttemptState.SUCCEEDED
+        and all(c.passed for c in result.checks)
+    )
+
+
+def _encode(pipeline: str, unit: Unit, result: Result) -> results.NewResult:
+    outputs = dict(result.outputs)
+    for part, given in result.parts.items():
+        outputs |= {f"{part}{_TAB}{argument}": artifact for argument, artifact in given.items()}
+    return results.NewResult(
+        key=unit.key,
+        pipeline=pipeline,
+        node=unit.node.name,
+        part=unit.part,
+        outputs=outputs,
+        facts={"checks": [msgspec.to_builtins(c) for c in result.checks], **result.facts},
+        explanation=msgspec.to_builtins(unit.parts),
+        attempt_id=unit.attempt_id,
+    )
+
+
+def _decode(result: results.Result, kind: str) -> Kept:
+    facts = dict(result.facts)
+    found = tuple(msgspec.convert(c, CheckResult) for c in facts.pop("checks", []))
+    if kind != "split":
+        return Kept(outputs=result.outputs, checks=found, facts=facts)
+    parts: dict[str, dict[str, Artifact]] = {key: {} for key in facts.get("keys", {})}
+    for name, artifact in result.outputs.items():
+        part, _, argument = name.partition(_TAB)
+        parts.setdefault(part, {})[argument] = artifact
+    return Kept(parts=parts, checks=found, facts=facts)
+
+
+def _kept_of(result: Result) -> Kept:
+    return Kept(outputs=result.outputs, parts=result.parts, checks=result.checks, facts=result.facts)
+
+
+def _brief(run: NodeRun, kept: Kept) -> dict[str, Any]:
+    brief: dict[str, Any] = {name: msgspec.to_builtins(artifact) for name, artifact in kept.outputs.items()}
+    if run.dataset is not None:
+        brief["dataset"] = str(run.dataset)
+    if run.failures:
+        brief["failure"] = msgspec.to_builtins(run.failures[0])
+    return brief
+
+
+def _metric(node: str, row: Mapping[str, Any]) -> checks.Metric:
+    return checks.Metric(
+        node=node,
+        model=row["model"],
+        metric=row["metric"],
+        slice=row.get("slice", ""),
+        value_of_slice=str(row.get("value", "")),
+        interval=Interval(mean=row["mean"], low=row["low"], high=row["high"], n=row["n"]),
+    )

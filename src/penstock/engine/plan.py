@@ -1,0 +1,121 @@
+"""What a run would do, and why, without doing it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from penstock.core.records import DatasetVersion, Record
+from penstock.core.states import NodeState
+from penstock.engine import units
+from penstock.engine.journal import Journal
+from penstock.engine.platform_nodes import is_executed, is_platform
+from penstock.engine.state import Job, Kept, NodeRun, Unit
+
+Action = Literal["run", "reuse", "depends"]
+
+
+class PlanLine(Record, kw_only=True):
+    """What would happen to one node.
+
+    Attributes:
+        action: "run", "reuse", or "depends": whether it runs is known once what it needs has run.
+        reason: Why, in words.
+    """
+
+    node: str
+    role: str
+    action: Action
+    reason: str
+    file: str
+    line: int
+
+
+class Source(Record, kw_only=True):
+    """A dataset before a run: what is in the lake, and what its function would add."""
+
+    version: DatasetVersion | None
+    new_rows: int | None
+
+
+def plan(job: Job, journal: Journal, sources: Mapping[str, Source]) -> list[PlanLine]:
+    """Return one line per node of the user's, in the order in which they can run.
+
+    Args:
+        job: What would be executed.
+        journal: The door to what is kept.
+        sources: By dataset, what is there and what is new.
+    """
+    runs = {n.name: NodeRun(n) for n in job.graph.nodes if is_executed(n)}
+    lines: list[PlanLine] = []
+    for name, run in _in_order(runs, job):
+        action, reason = _decide(run, job, runs, journal, sources)
+        run.state = NodeState.REUSED if action == "reuse" else NodeState.WAITING
+        if not is_platform(run.node):
+            node = run.node
+            lines.append(
+                PlanLine(node=name, role=node.role, action=action, reason=reason, file=node.file, line=node.line)
+            )
+    return lines
+
+
+def _in_order(runs: dict[str, NodeRun], job: Job) -> list[tuple[str, NodeRun]]:
+    needs = {name: units.needs(run.node, job) & set(runs) for name, run in runs.items()}
+    done: dict[str, NodeRun] = {}
+    waiting = dict(runs)
+    while waiting:
+        ready = [name for name in waiting if all(n in done for n in needs[name])]
+        for name in ready:
+            done[name] = waiting.pop(name)
+        if not ready:
+            break  # cycles are refused by `describe`; gates of the platform never make one
+    return list(done.items())
+
+
+def _decide(
+    run: NodeRun, job: Job, runs: dict[str, NodeRun], journal: Journal, sources: Mapping[str, Source]
+) -> tuple[Action, str]:
+    node = run.node
+    if node.role == "dataset":
+        return _decide_dataset(run, sources[node.name])
+    blockers = [n for n in sorted(units.needs(node, job) & set(runs)) if not runs[n].is_done]
+    if blockers:
+        return "depends", f"unless {_listed(blockers)} {'comes' if len(blockers) == 1 else 'come'} out the same"
+    cut = units.needs_split(node, runs)
+    if cut:
+        split = units.split_unit(node, cut, job, runs)
+        kept = journal.lookup([split]).get(split.key)
+        if kept is None:
+            return "run", journal.reason(split, runs, is_forced=False)
+        run.split = kept
+    return _decide_units(run, units.units_of(node, job, runs), job, runs, journal)
+
+
+def _decide_units(
+    run: NodeRun, found: list[Unit], job: Job, runs: dict[str, NodeRun], journal: Journal
+) -> tuple[Action, str]:
+    is_forced = run.node.name in job.force
+    kept = {} if is_forced else journal.lookup(found)
+    missing = [u for u in found if u.key not in kept]
+    if not missing:
+        run.kept = {u.part: kept[u.key] for u in found}
+        return "reuse", "nothing it reaches has changed"
+    reason = journal.reason(missing[0], runs, is_forced=is_forced)
+    if len(found) > 1:
+        reason = f"{len(missing)} of {len(found)} parts: {reason}"
+    return "run", reason
+
+
+def _decide_dataset(run: NodeRun, source: Source) -> tuple[Action, str]:
+    run.dataset = run.previous = source.version
+    since = f" since {source.version}" if source.version is not None else ""
+    if source.new_rows is None:
+        return "run", f"will look for new rows{since}"
+    if source.new_rows == 0 and source.version is not None:
+        run.kept = {"": Kept()}
+        return "reuse", f"no new rows{since}"
+    rows = "row" if source.new_rows == 1 else "rows"
+    return "run", f"{source.new_rows:,} new {rows}{since}"
+
+
+def _listed(names: list[str]) -> str:
+    shown = [n for n in names if ":" not in n] or names
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")

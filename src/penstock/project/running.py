@@ -1,0 +1,257 @@
+"""Runs a pipeline: inspect, take in, execute, prove, release. The supervisor; it never imports user code."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import FrameType
+
+from penstock.core import faults
+from penstock.core.errors import CheckError, InputError, PenstockError
+from penstock.core.process import this_process
+from penstock.core.records import CheckResult, Failure
+from penstock.core.refs import RunRef
+from penstock.core.states import NodeState, RunState
+from penstock.engine import engines
+from penstock.engine.events import Listener, ignore
+from penstock.engine.execute import Cancelled, Execution
+from penstock.engine.journal import LEASE_S, Journal
+from penstock.engine.platform_nodes import with_platform_nodes
+from penstock.engine.protocol import Engine
+from penstock.engine.state import Champion, Job, RunOutcome
+from penstock.pipeline.graph import Graph, encode_graph
+from penstock.pipeline.params import check_params
+from penstock.project.proving import prove
+from penstock.project.workspace import Workspace, keep_code, live_champion, place_of
+from penstock.releases import create
+from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
+from penstock.store.ledger import events, leases, recovery, releases, runs
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a caller may say about a run.
+
+    Attributes:
+        params: Run parameters, "node.param" or "param" to value.
+        now: Logical time; None takes it from the data.
+        force: Nodes to run although their result is kept.
+        engine: "local" or "ray"; None for the project's.
+        workers: Most processes at once; None for the project's.
+        cause: Why this run exists, for the record.
+    """
+
+    params: Mapping[str, object]
+    now: datetime | None = None
+    force: frozenset[str] = frozenset()
+    engine: str | None = None
+    workers: int | None = None
+    cause: str = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run came to.
+
+    Attributes:
+        release: "movies@3" when the run's release stands (new or the same as before), else None.
+        is_new_release: Whether this run made it.
+        manifest: Everything the run used and made.
+        checks: All results, the proof that serving answers the same included.
+    """
+
+    run_id: int
+    pipeline: str
+    state: str
+    outcome: RunOutcome
+    manifest: Manifest
+    release: str | None
+    is_new_release: bool
+    checks: tuple[CheckResult, ...]
+    failures: dict[str, Failure]
+
+
+def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener: Listener = ignore) -> RunReport:
+    """Run a pipeline from its graph to its release.
+
+    Raises:
+        InputError: A parameter or a forced node is unknown or of the wrong type.
+        Cancelled: A signal asked the run to stop.
+        StoreError: The store cannot be written.
+    """
+    policy = workspace.settings.policy(graph.pipeline)
+    params = check_params(graph, {**policy.params, **options.params})
+    _check_names(options.force, graph)
+    with workspace.ledger.write() as conn:
+        recovery.mark_lost(conn)
+    tree = keep_code(graph, workspace)
+    champion = live_champion(graph.pipeline, workspace)
+    started_at = workspace.clock.now()
+    graph_digest = workspace.blobs.put(encode_graph(graph))
+    engine = engines.make(options.engine or workspace.settings.engine, workspace.settings, options.workers)
+    owner = this_process()
+    try:
+        with workspace.ledger.write() as conn:
+            run_id = runs.create(
+                conn,
+                runs.NewRun(
+                    pipeline=graph.pipeline,
+                    cause=options.cause,
+                    now_at=options.now.isoformat() if options.now is not None else None,
+                    params=params,
+                    graph_digest=graph_digest,
+                    code_digest=tree,
+                    environment_digest="",
+                    engine=options.engine or workspace.settings.engine,
+                    owner=owner,
+                ),
+            )
+            token = leases.acquire(conn, leases.run_lease(run_id), owner, LEASE_S) or 0
+        job = Job(
+            run_id=run_id,
+            graph=with_platform_nodes(graph),
+            place=place_of(graph, tree, workspace),
+            params=params,
+            policy=policy,
+            now=options.now,
+            started_at=started_at,
+            champion=champion,
+            force=options.force,
+        )
+        journal = Journal(job, workspace.ledger, workspace.lake, workspace.blobs, token=token)
+        return _execute(job, graph, (engine, journal), workspace, listener)
+    finally:
+        engine.close()
+
+
+def _execute(
+    job: Job, graph: Graph, means: tuple[Engine, Journal], workspace: Workspace, listener: Listener
+) -> RunReport:
+    engine, journal = means
+    with _signals():
+        try:
+            outcome = Execution(job, engine, journal, listener).run()
+            journal.flush()
+            return _conclude(job, graph, outcome, journal, workspace)
+        except (KeyboardInterrupt, Cancelled) as error:
+            _finish(workspace, job, RunState.CANCELLED, error=Failure(kind="cancelled", message=_why(error)))
+            raise
+        except PenstockError as error:
+            failure = Failure(kind=error.code, message=error.message, hint=error.hint)
+            _finish(workspace, job, RunState.FAILED, error=failure)
+            raise
+
+
+def _conclude(job: Job, graph: Graph, outcome: RunOutcome, journal: Journal, workspace: Workspace) -> RunReport:
+    manifest = create.manifest_of(
+        graph,
+        outcome,
+        params=job.params,
+        policy=job.policy,
+        champion=job.champion.hash if job.champion is not None else None,
+    )
+    if outcome.state == RunState.SUCCEEDED.value:
+        proof = prove(manifest, workspace)
+        journal.note_check("release", proof)
+        manifest = create.with_check(manifest, proof)
+    digest = workspace.blobs.put(encode_manifest(manifest))
+    release, is_new = _release(job, manifest, outcome, journal, workspace)
+    failures = dict(outcome.failures)
+    broken = next((c for c in manifest.checks if not c.passed), None)
+    state = RunState.SUCCEEDED if release is not None else RunState.FAILED
+    failure = next(iter(failures.values()), None)
+    if failure is None and broken is not None:
+        failure = Failure(kind="check", message=broken.message)
+    _finish(workspace, job, state, error=failure, release=release, manifest_digest=digest)
+    return RunReport(
+        run_id=job.run_id,
+        pipeline=graph.pipeline,
+        state=state.value,
+        outcome=outcome,
+        manifest=manifest,
+        release=release,
+        is_new_release=is_new,
+        checks=manifest.checks,
+        failures=failures,
+    )
+
+
+def _release(
+    job: Job, manifest: Manifest, outcome: RunOutcome, journal: Journal, workspace: Workspace
+) -> tuple[str | None, bool]:
+    """Create the release if the gate lets it through; the same manifest is the same release."""
+    try:
+        create.gate(manifest, outcome)
+    except CheckError:
+        return None, False
+    for artifact in manifest.artifacts.values():
+        workspace.blobs.verify(artifact.digest)
+    digest = workspace.blobs.put(encode_manifest(manifest))
+    faults.point("release_before_commit")
+    name = manifest.pipeline
+    with workspace.ledger.write() as conn:
+        journal.check_lease(conn)
+        known = releases.by_hash(conn, name, manifest_hash(manifest))
+        made = releases.create(
+            conn, name, release_hash=manifest_hash(manifest), manifest_digest=digest, run_id=job.run_id
+        )
+        if known is None:
+            actor = str(RunRef(job.run_id))
+            releases.set_endpoint(conn, name, made.ref, by=actor)
+            details = {"hash": made.hash}
+            events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
+    faults.point("release_after_commit")
+    return str(made.ref), known is None
+
+
+def _finish(
+    workspace: Workspace,
+    job: Job,
+    state: RunState,
+    *,
+    error: Failure | None,
+    release: str | None = None,
+    manifest_digest: str | None = None,
+) -> None:
+    with workspace.ledger.write() as conn:
+        if release is not None:
+            runs.attach_release(conn, job.run_id, release)
+        if manifest_digest is not None:
+            runs.attach_manifest(conn, job.run_id, manifest_digest)
+        runs.finish(conn, job.run_id, state, error=error)
+        leases.revoke(conn, leases.run_lease(job.run_id))
+
+
+def _check_names(force: frozenset[str], graph: Graph) -> None:
+    names = {n.name for n in graph.nodes}
+    for name in sorted(force - names):
+        raise InputError(f"Pipeline {graph.pipeline!r} has no node {name!r} to force.", hint=f"it has {sorted(names)}")
+
+
+def _why(error: BaseException) -> str:
+    return str(error) or "interrupted (Ctrl-C)"
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn SIGTERM into a clean stop, as Ctrl-C is; outside the main thread signals are left alone."""
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
+        raise Cancelled(f"stopped by {signal.Signals(number).name}")
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def is_success(report: RunReport) -> bool:
+    """Return whether every node is done and a release stands."""
+    done = {NodeState.SUCCEEDED, NodeState.REUSED}
+    return report.release is not None and all(s in done for s in report.outcome.nodes.values())

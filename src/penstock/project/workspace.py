@@ -1,0 +1,139 @@
+"""A project opened: its settings and its store, and the code of a pipeline laid out for run processes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.core.clock import Clock
+from penstock.core.errors import DamagedError, StoreError
+from penstock.core.settings import Settings, load_settings
+from penstock.engine.protocol import Place
+from penstock.engine.state import Champion
+from penstock.engine.protocol import ReleasedModel
+from penstock.pipeline.graph import Graph
+from penstock.pipeline.snapshot import lay_out, read_files, tree_digest
+from penstock.releases.manifest import Manifest, decode_manifest
+from penstock.store.blobs import Blobs
+from penstock.store.lake import Lake
+from penstock.store.ledger import Ledger, releases
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A project and its store, open."""
+
+    settings: Settings
+    ledger: Ledger
+    blobs: Blobs
+    lake: Lake
+    clock: Clock
+
+    @property
+    def home(self) -> Path:
+        """Where everything is kept."""
+        return self.settings.home
+
+
+@contextmanager
+def open_workspace(start: Path, clock: Clock | None = None) -> Iterator[Workspace]:
+    """Open the project that `start` lies in; make its store when there is none.
+
+    Raises:
+        StoreError: The store cannot be made or read.
+        InputError: `penstock.toml` is not usable.
+    """
+    clock = clock or Clock()
+    settings = load_settings(start)
+    try:
+        for part in ("blobs", "lake", "code", "tmp", "predictions", "cache"):
+            (settings.home / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{settings.home} cannot be written: {error.strerror}.",
+            hint="make the directory writable, or set PENSTOCK_HOME to one that is",
+        ) from error
+    ledger = Ledger.open(settings.ledger_url, clock)
+    try:
+        yield Workspace(settings, ledger, Blobs(settings.home / "blobs"), Lake(settings.home / "lake"), clock)
+    finally:
+        ledger.close()
+
+
+def keep_code(graph: Graph, workspace: Workspace) -> str:
+    """Keep the code snapshot of a graph in the blobs and lay it out for import; return its tree digest.
+
+    Raises:
+        StoreError: A file changed while it was read.
+    """
+    tree = tree_digest(graph.files)
+    target = workspace.home / "code" / tree
+    if all(f.digest in workspace.blobs for f in graph.files) and target.is_dir():
+        return tree
+    contents = read_files(workspace.settings.root, graph.files)
+    for file in graph.files:
+        if workspace.blobs.put(contents[file.path]) != file.digest:
+            raise StoreError(f"{file.path} changed while it was read.", hint="run the command again")
+    lay_out(contents, target)
+    return tree
+
+
+def released_code(manifest: Manifest, workspace: Workspace) -> Path:
+    """Lay out the code of a release for import and return the directory."""
+    target = workspace.home / "code" / tree_digest(manifest.graph.files)
+    if not target.is_dir():
+        lay_out({f.path: workspace.blobs.read(f.digest) for f in manifest.graph.files}, target)
+    return target
+
+
+def place_of(graph: Graph, tree: str, workspace: Workspace) -> Place:
+    """Return where tasks of this graph find things."""
+    return Place(
+        root=os.fspath(workspace.settings.root),
+        home=os.fspath(workspace.home),
+        code_dir=os.fspath(workspace.home / "code" / tree),
+        import_root=graph.import_root,
+    )
+
+
+def read_manifest(digest: str, workspace: Workspace) -> Manifest:
+    """Return a manifest kept in the blobs.
+
+    Raises:
+        DamagedError: Its bytes are damaged or gone.
+    """
+    return decode_manifest(workspace.blobs.read(digest))
+
+
+def live_champion(pipeline: str, workspace: Workspace) -> Champion | None:
+    """Return the live release of a pipeline as a run needs it; None when there is none.
+
+    Raises:
+        DamagedError: The live release is damaged; a candidate must not be compared with nothing instead.
+    """
+    with workspace.ledger.read() as conn:
+        found = releases.live(conn, pipeline)
+    if found is None:
+        return None
+    try:
+        manifest = read_manifest(found.manifest_digest, workspace)
+        code = released_code(manifest, workspace)
+    except DamagedError as error:
+        raise DamagedError(
+            f"The live release {pipeline}@{found.version} is damaged: {error.message}",
+            hint="see what is wrong: penstock doctor; then import the release again or roll back",
+        ) from error
+    models = {n.name: n.outputs[0] for n in manifest.graph.nodes if n.role == "model" and n.each is None}
+    return Champion(
+        release=f"{pipeline}@{found.version}",
+        hash=found.hash,
+        models={
+            name: ReleasedModel(
+                artifact=manifest.artifacts[f"{name}/{output}"],
+                code_dir=os.fspath(code),
+                import_root=manifest.graph.import_root,
+            )
+            for name, output in models.items()
+        },
+    )
