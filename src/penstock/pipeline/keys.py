@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from penstock.core.digest import digest_value
 from penstock.core.records import Record
 from penstock.pipeline.graph import Fingerprint
@@ -46,10 +48,10 @@ class KeyParts(Record, frozen=True, kw_only=True):
     node: str
     role: str
     code: Fingerprint
-    params: dict[str, Any] = {}
-    inputs: dict[str, Given] = {}
-    words: dict[str, Given] = {}
-    options: dict[str, Any] = {}
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    inputs: dict[str, Given] = msgspec.field(default_factory=dict)
+    words: dict[str, Given] = msgspec.field(default_factory=dict)
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
     python: str = ""
     format: int = FORMAT
 

@@ -21,6 +21,7 @@ _DECLARING = frozenset({
     "include", "dataset", "step", "model", "baseline", "evaluate", "check", "serve", "fallback", "outcome",
 })  # fmt: skip
 _TIMING = frozenset({"time", "timeit", "capture", "prun"})
+_MAGIC = re.compile(r"\s*([%!?]|\w+\s*=\s*[%!]|[\w.]+\?+\s*$)")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -182,10 +183,13 @@ def _without_magics(cell: str) -> str:
     first, _, rest = cell.lstrip("\n").partition("\n")
     if first.startswith("%%"):
         return rest if first[2:].split(" ")[0] in _TIMING else ""
-    lines = cell.splitlines()
-    kept = [line for line in lines if not re.match(r"\s*([%!?]|\w+\s*=\s*[%!]|[\w.]+\?+\s*$)", line)]
-    if len(kept) == len(lines) or _is_python(cell):  # a line that continues an expression may start with "%"
+    if _is_python(cell):  # a line that continues an expression may start with "%"
         return cell
+    kept: list[str] = []
+    for line in cell.splitlines():
+        goes_on = bool(kept) and kept[-1].endswith("\\")
+        if goes_on or _MAGIC.match(line) is None:
+            kept.append(line)
     return "\n".join(kept)
 
 
