@@ -24,6 +24,7 @@ _FORMS: dict[str, Form] = {
 }
 _BATCHES = tuple(f"{name}[pyarrow.RecordBatch" for name in ("Iterator", "Iterable", "Generator"))
 _PLAIN_ROOTS = frozenset({"builtins", "typing", "collections", "types", "pathlib", "typing_extensions"})
+_BUILT_IN = frozenset({"int", "float", "str", "bool", "bytes", "None", "dict", "list", "tuple", "set", "frozenset"})
 _MISSING = inspect.Parameter.empty
 
 
@@ -158,8 +159,12 @@ def meets(made: Annotation, wanted: Annotation) -> bool:
 
 
 def _is_certain(annotation: Annotation) -> bool:
-    """Say whether the text alone settles what the type is."""
-    return annotation.form is not None or annotation.text in {"int", "float", "str", "bool", "bytes", "None"}
+    """Say whether it is settled what the type is and that no frame could pass for it."""
+    if annotation.form is not None or annotation.text.split("[", maxsplit=1)[0] in _BUILT_IN:
+        return True
+    base = typing.get_origin(annotation.type) or annotation.type
+    is_open = getattr(base, "_is_protocol", False) or getattr(base, "__module__", "") in {"collections.abc", "typing"}
+    return isinstance(base, type) and not is_open
 
 
 def _fits(made: object, wanted: object) -> bool:
