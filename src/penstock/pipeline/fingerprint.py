@@ -13,7 +13,7 @@ from penstock.pipeline.graph import CodeFile, Fingerprint, Part
 from penstock.pipeline.modules import Module, Project, Unit
 from penstock.pipeline.packages import Packages, is_ignored
 from penstock.pipeline.reach import Reach
-from penstock.pipeline.snapshot import module_files
+from penstock.pipeline.snapshot import loaded_files, module_files
 
 
 class Analyzer:
@@ -83,12 +83,21 @@ class Analyzer:
             raise NotFoundError(f"{found.path} defines no {qualname!r}.")
         return self._keep(self._made(frozenset(units), {}))
 
-    def files(self, entry: Path) -> tuple[CodeFile, ...]:
-        """List every project file that a file imports, itself included, sorted by path: the code snapshot."""
+    def files(self, entry: Path, *, with_loaded: bool = False) -> tuple[CodeFile, ...]:
+        """List every project file that a file imports, itself included, sorted by path: the code snapshot.
+
+        Args:
+            entry: The pipeline's file.
+            with_loaded: Add what this process has imported: right in a process that imported the pipeline only.
+
+        Raises:
+            DeclarationError: A file cannot be read as Python, or lies outside the project.
+        """
         root = self._project.root
+        paths = {*module_files(entry, root), *(loaded_files(root) if with_loaded else ())}
         return tuple(
             CodeFile(path=path.relative_to(root).as_posix(), digest=digest_bytes(path.read_bytes()))
-            for path in module_files(entry, root)
+            for path in sorted(paths)
         )
 
     def _module_of(self, module: str, filename: str) -> str:

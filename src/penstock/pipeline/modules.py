@@ -15,7 +15,7 @@ from penstock.core.digest import digest_bytes
 from penstock.core.errors import DeclarationError
 from penstock.pipeline.names import Bound, Chain, Target, bound, imported, root_of
 from penstock.pipeline.normalise import normalised, says_nothing
-from penstock.pipeline.statements import acted_on, is_plain_call, leaves, pipelines_made
+from penstock.pipeline.statements import OWN, acted_on, is_plain_call, leaves, pipelines_made
 from penstock.pipeline.uses import Uses, uses
 
 _OUTSIDE = frozenset({"venv", "env", "site-packages", "dist-packages", "node_modules", "__pycache__"})
@@ -155,10 +155,11 @@ class Project:
         return self._found[name]
 
     def _look_for(self, name: str) -> Path | None:
-        if not name or not all(part.isidentifier() for part in name.split(".")):
-            return None
+        first, *_ = parts = name.split(".")
+        if first == OWN or not all(part.isidentifier() for part in parts):
+            return None  # Penstock is never the user's code, not even in its own repository
         for import_root in self.import_roots:
-            stem = import_root.joinpath(*name.split("."))
+            stem = import_root.joinpath(*parts)
             for path in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
                 if path.is_file() and self.holds(path):
                     return path

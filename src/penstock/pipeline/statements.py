@@ -6,7 +6,7 @@ from penstock.pipeline.names import Bound, Target, root_of
 from penstock.pipeline.uses import CHANGING
 
 _PIPELINES = frozenset({"Pipeline", "Declarations"})
-_OWN = "penstock"
+OWN = "penstock"
 
 
 def pipelines_made(node: ast.stmt, names: Bound) -> list[str]:
@@ -22,7 +22,7 @@ def pipelines_made(node: ast.stmt, names: Bound) -> list[str]:
     sources = names.names.get(root)
     if sources is None:
         sources = tuple(Target(target.module, root) for target in names.names.get("*", ()))
-    ours = [target for target in sources if target.module.partition(".")[0] == _OWN]
+    ours = [target for target in sources if target.module.partition(".")[0] == OWN]
     if not any((target.name, *chain)[-1] in _PIPELINES for target in ours):
         return []
     return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -169,7 +169,7 @@ def test_imports_inside_functions_are_followed(take: Take, body: str) -> None:
         "def fit(x):\n    match x:\n        case [weights, *_]:\n            return weights",
         "def fit(x):\n    import math as weights\n    return weights.tau",
         "def fit(x):\n    if (weights := x):\n        return weights",
-        "def fit(x):\n    def inner():\n        nonlocal weights\n        weights = 2\n    weights = 1\n    return weights",
+        "def fit(x):\n    def inner():\n        nonlocal weights\n        weights = 2\n    weights = 1",
         "def fit(x):\n    return x.weights(weights=1)",
     ],
 )
@@ -219,7 +219,7 @@ def test_a_pipeline_made_elsewhere_ties_nothing_either(take: Take) -> None:
     files = {
         "base": HEAD + "@movies.step\ndef other(x): return x\n",
         "pkg__init": "from base import movies\n",
-        "movies": "import base\nfrom pkg import movies\n@base.movies.step\n@movies.step(each='k')\ndef fit(x): return 1\n",
+        "movies": "import base\nfrom pkg import movies\n@base.movies.step\n@movies.step(each='k')\ndef fit(x): pass\n",
     }
     assert changes(take, files, {"base": HEAD + "@movies.step\ndef other(x): return 2\n"}) == set()
     assert changes(take, files, {"movies": files["movies"].replace("each='k'", "each='j'")}) == set()
@@ -334,3 +334,9 @@ def test_an_unknown_name_is_refused(take: Take) -> None:
 def test_files_in_environments_are_not_the_users(take: Take) -> None:
     files = {"movies": "import lib\ndef fit(x): return lib.a\n", ".venv__lib": "a = 1\n"}
     assert "neither in the project" in take(**files).warnings[0]
+
+
+def test_penstock_itself_is_not_the_users_code(take: Take) -> None:
+    """Also where its source lies under the root, as in its own repository."""
+    found = take(movies=MOVIES, features=FEATURES, src__penstock__init="class Pipeline: pass\n")
+    assert not any(key.startswith("penstock") for key in found.parts)

@@ -90,3 +90,11 @@ def test_many_may_lay_out_the_same_snapshot(tmp_path: Path) -> None:
         list(pool.map(lambda _: lay_out(files, tmp_path / "code"), range(16)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["code"]
     assert len(list((tmp_path / "code").iterdir())) == 20
+
+
+def test_what_was_imported_by_other_means_can_be_added() -> None:
+    here = Path(__file__).resolve()
+    found = {file.path for file in Analyzer(here.parents[1]).files(here.parents[1] / "pipeline" / "test_keys.py")}
+    more = Analyzer(here.parents[1]).files(here.parents[1] / "pipeline" / "test_keys.py", with_loaded=True)
+    assert found == {"pipeline/test_keys.py"}
+    assert "pipeline/test_snapshot.py" in {file.path for file in more}
