@@ -150,5 +150,5 @@ def test_the_sensible_file_is_found(project: Path) -> None:
     assert find_target(project, policies={"p": Policy(file="flow.py")}) == project / "flow.py"
     with pytest.raises(NotFoundError, match=r"No file in .* makes a Pipeline"):
         find_target(project / ".penstock")
-    with pytest.raises(NotFoundError, match="'gone.py' is neither a file nor a module"):
+    with pytest.raises(NotFoundError, match=r"'gone.py' is neither a file nor a module"):
         ask(project, "gone.py")
