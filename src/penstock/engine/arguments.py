@@ -101,7 +101,7 @@ def _evaluation_of(given: Given, blobs: Blobs) -> Evaluation:
         metric=options.get("metric") or "",
         slices=_texts(options.get("slices")),
         key=_texts(options.get("key")),
-        better="higher" if options.get("higher_is_better", True) else "lower",
+        higher_is_better=bool(options.get("higher_is_better", True)),
     )
 
 

@@ -17,6 +17,7 @@ class Champion(Record, kw_only=True):
 
     release: str
     hash: str
+    manifest_digest: str
     models: dict[str, ReleasedModel]
 
 

@@ -23,7 +23,7 @@ from penstock.engine.state import Champion, Job, RunOutcome
 from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import check_params
 from penstock.project.proving import prove
-from penstock.project.workspace import Workspace, keep_code, live_champion, place_of
+from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
 from penstock.store.ledger import events, leases, recovery, releases, runs
@@ -185,6 +185,10 @@ def _release(
         create.gate(manifest, outcome)
     except CheckError:
         return None, False
+    if job.champion is not None:
+        live = read_manifest(job.champion.manifest_digest, workspace)
+        if create.is_same_content(manifest, live):
+            return job.champion.release, False
     for artifact in manifest.artifacts.values():
         workspace.blobs.verify(artifact.digest)
     digest = workspace.blobs.put(encode_manifest(manifest))

@@ -128,6 +128,7 @@ def live_champion(pipeline: str, workspace: Workspace) -> Champion | None:
     return Champion(
         release=f"{pipeline}@{found.version}",
         hash=found.hash,
+        manifest_digest=found.manifest_digest,
         models={
             name: ReleasedModel(
                 artifact=manifest.artifacts[f"{name}/{output}"],

@@ -17,6 +17,7 @@ from penstock.core.settings import Policy
 from penstock.core.states import NodeState
 from penstock.engine.platform_nodes import frozen_name, is_platform
 from penstock.engine.state import Kept, RunOutcome
+from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import Edge, Graph, Node
 from penstock.releases.manifest import Example, Manifest, ReleasedDataset, ReleasedEvaluation
 
@@ -65,6 +66,20 @@ def manifest_of(
         examples=_examples(outcome.kept),
         champion=champion,
     )
+
+
+def is_same_content(one: Manifest, other: Manifest) -> bool:
+    """Return whether two manifests describe the same pipeline, whatever each was compared with.
+
+    What was found about a release (checks, evaluations, the champion of the day) follows from what it is, and from
+    what was live when it was made; a run that changes nothing must not make a new release of the old one.
+    """
+    return _content(one) == _content(other)
+
+
+def _content(manifest: Manifest) -> Manifest:
+    artifacts = {name: a for name, a in manifest.artifacts.items() if CHAMPION not in name.split("/")[1:2]}
+    return msgspec.structs.replace(manifest, artifacts=artifacts, checks=(), evaluations={}, champion=None)
 
 
 def with_check(manifest: Manifest, check: CheckResult) -> Manifest:
