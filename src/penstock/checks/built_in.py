@@ -1,17 +1,35 @@
-"""Built-in checks of evaluations and data versions: pure functions of values, each a result with its evidence.
+"""Built-in checks: pure functions of values, each a result with its evidence.
 
-Checks of answers are in `answers`, checks of leakage between train and test in `leakage`.
+Here are the checks of evaluations and data versions; those of answers (`answers`) and of leakage between train and
+test (`leakage`) are offered under this one door.
 """
 
 from collections.abc import Mapping, Sequence
 
+from penstock.checks.answers import finite_answers, same_answers
 from penstock.checks.columns import plain
 from penstock.checks.evaluation import Evaluation, Lift
+from penstock.checks.leakage import key_leakage, row_leakage, target_leakage, time_leakage
 from penstock.checks.results import built_in
 from penstock.checks.show import show_float
 from penstock.checks.statistics import holm
 from penstock.core.errors import DataError
 from penstock.core.records import CheckResult
+
+__all__ = [
+    "finite_answers",
+    "finite_metrics",
+    "key_leakage",
+    "no_empty_split",
+    "not_worse_than_baselines",
+    "not_worse_than_champion",
+    "row_leakage",
+    "same_answers",
+    "schema_kept",
+    "slices_not_worse",
+    "target_leakage",
+    "time_leakage",
+]
 
 _ALPHA = 0.05
 

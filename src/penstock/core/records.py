@@ -10,7 +10,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen record; change it by `msgspec.structs.replace`."""
 
 
-class Artifact(Record, kw_only=True):
+class Artifact(Record, frozen=True, kw_only=True):
     """Immutable bytes by digest, and how to read them.
 
     Attributes:
@@ -30,7 +30,7 @@ class Artifact(Record, kw_only=True):
     meta: dict[str, Any] = {}
 
 
-class DatasetVersion(Record, kw_only=True):
+class DatasetVersion(Record, frozen=True, kw_only=True):
     """One committed intake of a dataset, `ratings@7`.
 
     Attributes:
@@ -67,7 +67,7 @@ class DatasetVersion(Record, kw_only=True):
         return f"{self.dataset}@{self.version}"
 
 
-class Interval(Record, kw_only=True):
+class Interval(Record, frozen=True, kw_only=True):
     """A mean with its 95 % confidence interval over `n` examples."""
 
     mean: float
@@ -76,7 +76,7 @@ class Interval(Record, kw_only=True):
     n: int
 
 
-class CheckResult(Record, kw_only=True):
+class CheckResult(Record, frozen=True, kw_only=True):
     """A check and its evidence.
 
     Attributes:
@@ -94,7 +94,7 @@ class CheckResult(Record, kw_only=True):
     evidence: dict[str, Any] = {}
 
 
-class Failure(Record, kw_only=True):
+class Failure(Record, frozen=True, kw_only=True):
     """Why an attempt did not succeed, in words a person can act on.
 
     Attributes:
@@ -110,7 +110,7 @@ class Failure(Record, kw_only=True):
     hint: str = ""
 
 
-class Usage(Record, kw_only=True):
+class Usage(Record, frozen=True, kw_only=True):
     """What an attempt used."""
 
     wall_s: float = 0.0
@@ -118,7 +118,7 @@ class Usage(Record, kw_only=True):
     peak_bytes: int = 0
 
 
-class Owner(Record, kw_only=True):
+class Owner(Record, frozen=True, kw_only=True):
     """A process that holds a lease.
 
     Attributes:
