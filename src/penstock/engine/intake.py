@@ -14,6 +14,7 @@ from penstock.core.records import Artifact, CheckResult, DatasetVersion
 from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
 from penstock.engine.protocol import Result, Task
+from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 from penstock.store.lake import IntakeRules, Lake, Table, since
@@ -107,7 +108,7 @@ def _value(task: Task, previous: DatasetVersion | None) -> object:
     words = {"since": since(previous), "now": datetime.fromisoformat(task.extra["now"])}
     given = {edge.argument: words[edge.source] for edge in task.node.edges if edge.source in words}
     faults.point("attempt_in_user_code")
-    return function(**given, **task.params)
+    return function(**given, **bind_params(function, task.params))
 
 
 def _batches(

@@ -3,6 +3,7 @@
 One transaction per step of the loop. A result counts when its transaction commits under the lease it was made under.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -304,5 +305,12 @@ def _metric(node: str, row: Mapping[str, Any]) -> checks.Metric:
         metric=row["metric"],
         slice=row.get("slice", ""),
         value_of_slice=str(row.get("value", "")),
-        interval=Interval(mean=row["mean"], low=row["low"], high=row["high"], n=row["n"]),
+        interval=Interval(
+            mean=_or_nan(row["mean"]), low=_or_nan(row["low"]), high=_or_nan(row["high"]), n=row["n"]
+        ),
     )
+
+
+def _or_nan(value: float | None) -> float:
+    # A slice of one row has a mean without an interval.
+    return math.nan if value is None else value

@@ -22,6 +22,7 @@ from penstock.core.plain import json_ready
 from penstock.engine.arguments import arguments_of, function_of, value_of
 from penstock.engine.sampling import sample_requests
 from penstock.engine.protocol import Result, Task
+from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 
@@ -63,7 +64,7 @@ def _call(task: Task) -> Result:
     function = function_of(task)
     arguments = arguments_of(task)
     faults.point("attempt_in_user_code")
-    value = function(**arguments, **task.params)
+    value = function(**arguments, **bind_params(function, task.params))
     faults.point("attempt_before_write")
     blobs = Blobs(Path(task.place.home) / "blobs")
     outputs = {name: codecs.save(item, blobs) for name, item in _named_outputs(task, value).items()}

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,23 @@ def needs(node: Node, job: Job) -> set[str]:
 
 
 def logical_now(job: Job, runs: Mapping[str, NodeRun]) -> datetime:
-    """Return the logical time: the caller's; else the newest time in the data; else the day the run began."""
-    if job.now is not None:
-        return job.now
+    """Return the logical time: the caller's; else the newest time in the data; else the day the run began.
+
+    In UTC, and with a time zone exactly if the time columns of the data have one, so that both can be compared.
+    """
     times = [
         datetime.fromisoformat(run.dataset.watermark)
         for run in runs.values()
         if run.dataset is not None and run.node.options.get("time") and isinstance(run.dataset.watermark, str)
     ]
-    if times:
-        return max(t.replace(tzinfo=None) for t in times)
-    return job.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = job.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    now = job.now or max(times, key=_in_utc, default=midnight)
+    has_zone = not times or any(t.tzinfo is not None for t in times)
+    return _in_utc(now) if has_zone else _in_utc(now).replace(tzinfo=None)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def needs_split(node: Node, runs: Mapping[str, NodeRun]) -> tuple[Edge, ...]:
@@ -188,8 +194,8 @@ def _samples(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> tuple[Given, 
     """Return frames whose columns are named like the request's required fields, nearest to the evaluation first."""
     wanted = {f["name"] for f in node.options["fields"] if f["required"]}
     found: list[Given] = []
-    for other in reversed(job.graph.nodes):
-        for name, given, columns in _frames(runs[other.name]):
+    for run in reversed(list(runs.values())):
+        for name, given, columns in _frames(run):
             if wanted & columns:
                 found.append(Given(argument=f"sample:{name}", form="lazy", artifact=given[0], dataset=given[1]))
                 wanted -= columns
@@ -217,7 +223,7 @@ def _unit(
         node=f"{job.graph.pipeline}/{node.name}",
         role=f"{node.role}:{kind}:{part}",
         code=node.code,
-        params={p.name: p.default for p in node.params} | params if is_called else {},
+        params=params,
         inputs={g.argument: _input(g, runs) for g in given if g.form != "word"},
         words={g.argument: _word_given(g, job) for g in given if g.form == "word" and g.argument != "since"},
         options={**extra, "outputs": list(node.outputs), "forms": {g.argument: g.form for g in given}},

@@ -12,7 +12,7 @@ from penstock.engine.platform_nodes import with_platform_nodes
 from penstock.engine.protocol import Engine, Task
 from penstock.engine.state import Job
 from penstock.pipeline.graph import Graph, Node
-from penstock.pipeline.params import check_params
+from penstock.pipeline.params import all_params
 from penstock.project.running import RunOptions
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of
 
@@ -51,7 +51,7 @@ def plan_graph(graph: Graph, workspace: Workspace, options: RunOptions, *, look:
         run_id=0,
         graph=with_platform_nodes(graph),
         place=place_of(graph, tree, workspace),
-        params=check_params(graph, {**policy.params, **options.params}),
+        params=all_params(graph, {**policy.params, **options.params}),
         policy=policy,
         now=options.now,
         started_at=workspace.clock.now(),

@@ -21,7 +21,7 @@ from penstock.engine.platform_nodes import with_platform_nodes
 from penstock.engine.protocol import Engine
 from penstock.engine.state import Champion, Job, RunOutcome
 from penstock.pipeline.graph import Graph, encode_graph
-from penstock.pipeline.params import check_params
+from penstock.pipeline.params import all_params
 from penstock.project.proving import prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
@@ -81,7 +81,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
         StoreError: The store cannot be written.
     """
     policy = workspace.settings.policy(graph.pipeline)
-    params = check_params(graph, {**policy.params, **options.params})
+    params = all_params(graph, {**policy.params, **options.params})
     _check_names(options.force, graph)
     with workspace.ledger.write() as conn:
         recovery.mark_lost(conn)
