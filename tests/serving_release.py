@@ -4,12 +4,15 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from penstock.core.records import Artifact
 from penstock.core.refs import ReleaseRef
 from penstock.core.settings import Policy
 from penstock.pipeline.graph import CodeFile, Edge, Fingerprint, Graph, Node, Param
 from penstock.releases.manifest import Manifest, encode_manifest
 from penstock.serving.supervisor import LiveRelease
+from penstock.store import codecs
 from penstock.store.blobs import Blobs
 
 CODE = '''
@@ -38,7 +41,8 @@ def which(*, n: int) -> str:
     return "VERSION"
 
 
-def slow(*, n: int = 0, wait_s: float = 0.2) -> int:
+def slow(*, n: int, wait_s: float, mark: str) -> int:
+    open(mark, "w").close()
     time.sleep(wait_s)
     return n
 
@@ -73,7 +77,7 @@ def make_node(name: str, role: Any, params: dict[str, str], **options: Any) -> N
         function=f"app_code:{name}",
         file="app_code.py",
         line=1,
-        edges=tuple(Edge(argument=a, source=a, node=a, form="value") for a in options.pop("takes", ())),
+        edges=tuple(Edge(argument=a, source=a, node=a, form=form) for a, form in options.pop("takes", {}).items()),
         params=tuple(Param(name=p, type=t, required=True) for p, t in params.items()),
         outputs=(name,),
         options=options,
@@ -87,7 +91,7 @@ def default_nodes() -> tuple[Node, ...]:
     return (
         make_node("recommend", "serve", {"user_id": "int", "k": "int"}, doc="Movies for a user.\n\nThe best first."),
         make_node("which", "serve", {"n": "int"}),
-        make_node("slow", "serve", {"n": "int", "wait_s": "float"}),
+        make_node("slow", "serve", {"n": "int", "wait_s": "float", "mark": "str"}),
         make_node("fragile", "serve", {"text": "str"}),
         make_node("whoami", "serve", {"q": "str"}),
         make_node("guarded", "serve", {"wait_ms": "int"}),
@@ -135,3 +139,27 @@ def make_release(home: Path, version: int, code: str = CODE, **parts: Any) -> Li
     blobs = Blobs(home / "blobs")
     manifest = make_manifest(blobs, code.replace("VERSION", f"v{version}"), **parts)
     return LiveRelease(ref=ReleaseRef("movies", version), manifest=blobs.put(encode_manifest(manifest)))
+
+
+ARTIFACT_CODE = """
+import polars as pl
+
+def lookup(titles: pl.DataFrame, weights, *, movie_id: int) -> str:
+    return titles.filter(pl.col("movie_id") == movie_id)["title"][0] * weights["times"]
+
+def score(weights, *, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(pl.col("x") * weights["times"])
+"""
+
+
+def make_artifact_release(home: Path, version: int) -> LiveRelease:
+    """Keep a release whose functions take a frame and a plain value."""
+    blobs = Blobs(home / "blobs")
+    titles = codecs.save(pl.DataFrame({"movie_id": [1, 2], "title": ["a", f"v{version}"]}), blobs)
+    weights = codecs.save({"times": version}, blobs)
+    nodes = (
+        make_node("lookup", "serve", {"movie_id": "int"}, takes={"titles": "polars", "weights": "value"}),
+        make_node("score", "serve", {"rows": "polars.DataFrame"}, takes={"weights": "value"}),
+    )
+    serving = {"lookup": {"titles": titles, "weights": weights}, "score": {"weights": weights}}
+    return make_release(home, version, ARTIFACT_CODE, nodes=nodes, serving=serving)

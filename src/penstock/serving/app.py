@@ -89,9 +89,11 @@ class App:
         return await self._predict(function, body)
 
     def _page(self, path: str, method: str) -> Reply:
+        if not self._ready and path != "/healthz":
+            return self._readiness()
         if path == "/healthz":
             found: Reply | None = Reply(200, b'{"status":"up"}')
-        elif path == "/readyz" or not self._ready:
+        elif path == "/readyz":
             found = self._readiness()
         else:
             found = self._pages.get(path)
