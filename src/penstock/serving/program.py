@@ -27,6 +27,7 @@ from penstock.store.blobs import Blobs
 
 _LIMITS = Limits()
 _OUR_FOLDER = str(Path(__file__).parents[1])
+_MACHINERY = ("<frozen importlib", str(Path(importlib.__file__).parent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ def answers(program: Program, node: str, requests: Iterable[Mapping[str, Any]]) 
 def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: Limits = _LIMITS) -> Program:
     """Load a release: verify and bind every artifact, import the code snapshot, prepare the fields.
 
+    One release per process: Python keeps the modules it has imported.
+
     Args:
         manifest: The release.
         blobs: Where its artifacts and code files are.
@@ -153,10 +156,17 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
         UnsupportedError: A field has a type that no request can fill.
     """
     graph = manifest.graph
-    _put_on_path(graph, blobs, code_root)
+    folder = _put_on_path(graph, blobs, code_root)
     nodes = [node for node in graph.nodes if node.role in {"serve", "fallback"}]
     arguments = _Arguments(blobs)
-    parts = {node.name: _prepare(node, manifest, arguments, limits) for node in nodes}
+    parts = {
+        node.name: _Parts(
+            function := _import_function(node, folder),
+            _bind(node, function, manifest, arguments),
+            make_fields(node.name, function, limits),
+        )
+        for node in nodes
+    }
     fallbacks = [node for node in nodes if node.role == "fallback"]
     functions: dict[str, ServeFunction] = {}
     for node in nodes:
@@ -199,17 +209,19 @@ def _stands_in(fallback: Node, serve: Node) -> bool:
     return serve.name in fallback.options.get("serves", ())
 
 
-def _put_on_path(graph: Graph, blobs: Blobs, code_root: Path) -> None:
+def _put_on_path(graph: Graph, blobs: Blobs, code_root: Path) -> str:
     target = code_root / tree_digest(graph.files)
     lay_out({file.path: blobs.read(file.digest) for file in graph.files}, target)
     folder = str((target / graph.import_root).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()
+    return folder
 
 
-def _prepare(node: Node, manifest: Manifest, arguments: "_Arguments", limits: Limits) -> _Parts:
-    function = _import_function(node)
+def _bind(
+    node: Node, function: Callable[..., object], manifest: Manifest, arguments: "_Arguments"
+) -> Callable[..., object]:
     kept = manifest.serving.get(node.name, {})
     makers: dict[str, Callable[[], object]] = {}
     values: dict[str, object] = {}
@@ -224,8 +236,7 @@ def _prepare(node: Node, manifest: Manifest, arguments: "_Arguments", limits: Li
             makers[edge.argument] = arguments.batches(artifact)
         else:
             values[edge.argument] = arguments.load(artifact, edge)
-    bound = functools.partial(function, **values)
-    return _Parts(function=function, bound=_remade(bound, makers), fields=make_fields(node.name, function, limits))
+    return _remade(functools.partial(function, **values), makers)
 
 
 def _remade(bound: Callable[..., object], makers: Mapping[str, Callable[[], object]]) -> Callable[..., object]:
@@ -256,7 +267,7 @@ class _Arguments:
         return lambda: iter(table.to_batches())
 
 
-def _import_function(node: Node) -> Callable[..., object]:
+def _import_function(node: Node, folder: str) -> Callable[..., object]:
     module, _, qualname = node.function.partition(":")
     try:
         found: Any = importlib.import_module(module)
@@ -264,13 +275,21 @@ def _import_function(node: Node) -> Callable[..., object]:
             found = getattr(found, name)
     except Exception as error:  # importing runs the user's module, which may raise anything
         raise _failed(f"{node.function!r} of the released code cannot be imported", error) from error
+    origin = str(getattr(sys.modules[module], "__file__", ""))
+    if not origin.startswith(folder):  # an installed package of that name, or another release in this process
+        raise StepError(
+            f"Module {module!r} came from {origin!r}, not from the released code.",
+            hint="give the module a name of its own, and load one release per process",
+        )
     function: Callable[..., object] = found
     return function
 
 
 def user_frames(error: BaseException) -> str:
     """Return the frames of the user's own code in a traceback, as text, without values."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OUR_FOLDER)]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_OUR_FOLDER, *_MACHINERY))
+    ]
     return "".join(traceback.format_list(frames))
 
 

@@ -19,7 +19,7 @@ from penstock.serving.workers import Status, WorkerOptions, WorkerProcess, liste
 
 _TICK_S = 0.05
 _LOAD_S = 120.0
-_HEALTHY_S = 10.0
+_HEALTHY_S = 2.0
 _BACKOFF_S = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _events = structlog.get_logger("penstock.serving")
 
