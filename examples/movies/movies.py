@@ -1,0 +1,168 @@
+"""What should I watch? A ranker over what people rate, retrained as new ratings come in.
+
+Each function can be called by itself; see README.md beside this file for what is measured and how.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from ranker import Popularity, Ranker, Recommender
+
+from penstock import Pipeline, Row
+
+movies = Pipeline("movies", goal="People find something to watch within a fortnight.")
+
+TOP = 10
+DISCOUNT = 1 / np.log2(np.arange(2, TOP + 2))
+
+
+@movies.dataset(key=("user_id", "movie_id"), time="rated_at")
+def ratings(since: datetime | None, *, path: str = "data/ratings.parquet") -> pl.LazyFrame:
+    """One row per user and title, from parquet or CSV: user_id, movie_id, rating (0 to 10), rated_at (UTC)."""
+    rows = _scan(path)
+    if "timestamp" in rows.collect_schema():
+        rows = rows.rename({"timestamp": "rated_at"})
+    rows = rows.select("user_id", "movie_id", "rating", _in_utc(rows.collect_schema()["rated_at"]))
+    return rows if since is None else rows.filter(pl.col("rated_at") > since)
+
+
+@movies.dataset(key="movie_id")
+def titles(*, path: str = "data/titles.parquet") -> pl.LazyFrame:
+    """One row per title: movie_id, title, year, genres (a list, or in CSV words joined by "|")."""
+    rows = _scan(path)
+    if rows.collect_schema()["genres"] == pl.String:
+        rows = rows.with_columns(pl.col("genres").str.split("|"))
+    return rows.select("movie_id", "title", "year", "genres")
+
+
+@movies.check
+def ratings_are_on_the_scale(ratings: pl.DataFrame) -> None:
+    assert ratings["rating"].is_between(0, 10).all()
+
+
+@movies.step(outputs=("train", "test"))
+def split(ratings: pl.DataFrame, now: datetime, *, holdout_days: int = 14) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Hold out the last days before `now`, or before the newest rating when that is older.
+
+    `history` in `test` is how many titles the user had rated before the cut.
+    """
+    known = ratings.filter(pl.col("rated_at") <= now)
+    cut = known.select(pl.col("rated_at").max()).item() - timedelta(days=holdout_days)
+    train = known.filter(pl.col("rated_at") <= cut)
+    history = train.group_by("user_id").agg(pl.len().alias("history"))
+    test = known.filter(pl.col("rated_at") > cut).join(history, on="user_id", how="left", maintain_order="left")
+    return train, test.with_columns(pl.col("history").fill_null(0))
+
+
+@movies.baseline
+def most_watched_lately(train: pl.DataFrame) -> Popularity:
+    return Popularity.fit(train, days=3)
+
+
+@movies.model
+def recommender(
+    train: pl.DataFrame, titles: pl.DataFrame, *, candidates: int = 100, weeks: int = 18, seed: int = 0
+) -> Ranker:
+    return Ranker.fit(train, titles, candidates=candidates, weeks=weeks, seed=seed)
+
+
+@movies.evaluate(metric="ndcg_at_10", slices=("genre", "decade", "user_history"), key="user_id")
+def quality(model: Recommender, test: pl.DataFrame, titles: pl.DataFrame, *, newcomers: bool = False) -> pl.DataFrame:
+    """One row per held-out user: NDCG@10 and hit rate of ten titles, all asked for at the moment of the cut.
+
+    Every title the user rated in the held-out days is relevant, whatever the rating (binary gain, Järvelin and
+    Kekäläinen 2002; the ideal is as many of them as fit in ten). The model leaves out titles rated before the cut.
+    Users without a rating before the cut are left out unless `newcomers`: nobody can recommend to them but by counting.
+    """
+    people = _people(test if newcomers else test.filter(pl.col("history") > 0), titles)
+    ranked = model.rank(people["user_id"].to_list(), TOP)
+    relevant = people["watched"].to_list()
+    hits = [[movie in set(wanted) for movie, _ in best] for best, wanted in zip(ranked, relevant, strict=True)]
+    return people.drop("watched").with_columns(
+        pl.Series("ndcg_at_10", [_ndcg(hit, len(wanted)) for hit, wanted in zip(hits, relevant, strict=True)]),
+        pl.Series("hit_at_10", [float(any(hit)) for hit in hits], dtype=pl.Float64),
+    )
+
+
+@movies.check
+def better_than_lately(quality) -> None:  # noqa: ANN001 - the platform gives the evaluation, with its statistics
+    assert quality.lift("recommender", over="most_watched_lately").low > 0
+
+
+class Movie(Row):
+    movie_id: int
+    title: str
+    score: float
+
+
+@movies.serve(examples=[{"user_id": 7}])
+def recommend(recommender: Ranker, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
+    return _named(recommender.recommend(user_id, k), titles)
+
+
+@movies.fallback(deadline_ms=50)
+def popular(most_watched_lately: Popularity, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
+    return _named(most_watched_lately.recommend(user_id, k), titles)
+
+
+@movies.outcome(within="14d", value=0.30)
+def watched(predictions: pl.DataFrame, ratings: pl.DataFrame) -> pl.DataFrame:
+    """For each prediction (prediction_id, user_id, at, movie_ids), how many titles were rated in the fortnight."""
+    shown = predictions.select("prediction_id", "user_id", "at", pl.col("movie_ids").alias("movie_id")).explode(
+        "movie_id"
+    )
+    rated = shown.join(ratings.select("user_id", "movie_id", "rated_at"), on=("user_id", "movie_id"), how="left")
+    late = pl.col("rated_at") - pl.col("at")
+    counted = late.is_between(timedelta(0), timedelta(days=14), closed="right").fill_null(value=False)
+    return rated.group_by("prediction_id", maintain_order=True).agg(counted.sum().cast(pl.Float64).alias("outcome"))
+
+
+def _scan(path: str) -> pl.LazyFrame:
+    return pl.scan_csv(path, try_parse_dates=True) if path.endswith(".csv") else pl.scan_parquet(path)
+
+
+def _in_utc(kind: pl.DataType) -> pl.Expr:
+    column = pl.col("rated_at")
+    if isinstance(kind, pl.Datetime):
+        zoned = column.dt.replace_time_zone("UTC") if kind.time_zone is None else column.dt.convert_time_zone("UTC")
+        return zoned.dt.cast_time_unit("us")
+    return pl.from_epoch(column, time_unit="s").dt.replace_time_zone("UTC").dt.cast_time_unit("us")
+
+
+def _people(test: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """One row per user: what was watched, its most common genre and decade, and how long the history is."""
+    about = titles.select("movie_id", "genres", decade=pl.col("year") // 10 * 10)
+    rows = test.join(about, on="movie_id", how="left")
+    genre = _most_common(rows.select("user_id", genre="genres").explode("genre"), "genre")
+    decade = _most_common(rows.select("user_id", pl.format("{}s", "decade").alias("decade")), "decade")
+    history = pl.col("history")
+    bucket = (
+        pl.when(history == 0).then(pl.lit("new"))
+        .when(history <= 5).then(pl.lit("1-5"))
+        .when(history <= 20).then(pl.lit("6-20"))
+        .otherwise(pl.lit("21+"))
+    )  # fmt: skip
+    people = test.group_by("user_id").agg(pl.col("movie_id").sort().alias("watched"), pl.col("history").first())
+    people = people.join(genre, on="user_id", how="left").join(decade, on="user_id", how="left")
+    return people.select(
+        "user_id", "watched", pl.col("genre", "decade").fill_null("unknown"), bucket.alias("user_history")
+    ).sort("user_id")
+
+
+def _most_common(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    counts = rows.drop_nulls().group_by("user_id", column).agg(pl.len().alias("count"))
+    ordered = counts.sort("user_id", "count", column, descending=[False, True, False])
+    return ordered.unique("user_id", keep="first", maintain_order=True).drop("count")
+
+
+def _ndcg(hits: Sequence[bool], relevant: int) -> float:
+    ideal = DISCOUNT[: min(relevant, TOP)].sum()
+    return float(DISCOUNT[: len(hits)] @ np.asarray(hits, float) / ideal)
+
+
+def _named(ranking: list[tuple[int, float]], titles: pl.DataFrame) -> list[Movie]:
+    wanted = titles.filter(pl.col("movie_id").is_in([movie for movie, _ in ranking]))
+    names = dict(zip(wanted["movie_id"].to_list(), wanted["title"].to_list(), strict=True))
+    return [Movie(movie_id=movie, title=names.get(movie, "unknown"), score=score) for movie, score in ranking]
