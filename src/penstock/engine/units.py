@@ -166,7 +166,7 @@ def given_for(edge: Edge, part: str, job: Job, runs: Mapping[str, NodeRun]) -> G
         return Given(argument=edge.argument, form=edge.form, dataset=run.dataset)
     if run.node.role == "evaluate":
         rows = {model: kept.outputs[edge.source] for model, kept in run.kept.items()}
-        return Given(argument=edge.argument, form="evaluation", parts=rows, value=dict(run.node.options))
+        return Given(argument=edge.argument, form="evaluation", parts=rows, value={"options": dict(run.node.options), "roles": roles_of(job)})
     if run.node.each is not None:
         if part:
             return Given(argument=edge.argument, form=edge.form, artifact=run.kept[part].outputs[edge.source])

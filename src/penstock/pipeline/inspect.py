@@ -19,7 +19,6 @@ from types import ModuleType
 
 import msgspec
 
-import penstock
 from penstock.core.digest import digest_bytes, digest_value
 from penstock.core.errors import DeclarationError, InputError, NotFoundError, PenstockError
 from penstock.core.records import Record
@@ -268,7 +267,7 @@ def _pipelines(module: ModuleType, variable: str | None) -> list[Declarations]:
 
 def _whole(graph: Graph, root: Path) -> Graph:
     """Return the graph with files that only importing could show, as those of a dynamic import."""
-    ours = Path(penstock.__file__).resolve().parent
+    ours = Path(__file__).resolve().parents[1]
     listed = {file.path: file for file in graph.files}
     for path in loaded_files(root):
         name = path.relative_to(root).as_posix()
