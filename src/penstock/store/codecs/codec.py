@@ -4,7 +4,6 @@ Belongs here: the protocol and the rules about classes. Which codec takes which 
 """
 
 import importlib
-from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -83,7 +82,6 @@ def load_listing(artifact: Artifact, blobs: Blobs) -> Listing:
         ) from error
 
 
-@lru_cache(maxsize=4096)
 def libraries(kind: type) -> frozenset[str]:
     """Return the top-level packages that `kind` and what it inherits from are defined in."""
     return frozenset(base.__module__.partition(".")[0] for base in kind.__mro__)

@@ -9,8 +9,14 @@ from typing import Literal
 from penstock.core.errors import ArtifactError, UnsupportedError
 from penstock.core.records import Artifact
 from penstock.store.blobs import Blobs
+from penstock.store.codecs.arrays import ArrayCodec, SparseCodec
 from penstock.store.codecs.arrow import ArrowCodec
+from penstock.store.codecs.boosters import BoosterCodec
 from penstock.store.codecs.codec import Codec, load_listing, type_name
+from penstock.store.codecs.estimators import EstimatorCodec
+from penstock.store.codecs.factors import FactorsCodec
+from penstock.store.codecs.networks import OnnxCodec, TorchCodec
+from penstock.store.codecs.own import OwnCodec
 from penstock.store.codecs.tree import TreeCodec
 
 
@@ -86,7 +92,17 @@ def _load_part(artifact: Artifact, blobs: Blobs) -> object:
     return load(artifact, blobs)
 
 
+_ARRAYS = ArrayCodec()
+# A class's own save and load win over what its bases would allow; fields are the last resort.
 CODECS: tuple[Codec, ...] = (
     ArrowCodec(),
+    _ARRAYS,
+    OwnCodec(),
+    SparseCodec(_ARRAYS),
+    BoosterCodec(),
+    EstimatorCodec(),
+    TorchCodec(),
+    OnnxCodec(),
+    FactorsCodec(save, _load_part),
     TreeCodec(save, _load_part),
 )

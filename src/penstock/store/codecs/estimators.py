@@ -1,0 +1,112 @@
+"""Estimators of scikit-learn, and LightGBM's that behave like them, through skops; no pickle, an allow-list of ours.
+
+Belongs here: estimators and pipelines of them. The list is in `trusted`.
+"""
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.errors import UnsupportedError
+from penstock.core.records import Artifact
+from penstock.store.blobs import Blobs
+from penstock.store.codecs.codec import libraries, type_name, unsupported
+from penstock.store.codecs.trusted import TRUSTED
+
+_SCHEMA = "schema.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorCodec:
+    """Keeps scikit-learn estimators as skops files."""
+
+    name: str = "skops"
+    is_listing: bool = False
+
+    def matches(self, value: object) -> bool:
+        """Whether the value's class comes from scikit-learn's BaseEstimator."""
+        return "sklearn" in libraries(type(value)) and hasattr(value, "get_params")
+
+    def save(self, value: Any, blobs: Blobs) -> Artifact:
+        """Write a skops file whose bytes depend on the estimator alone."""
+        skops_io = _skops()
+        try:
+            data = canonical_zip(skops_io.dumps(value))
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise unsupported(value, f"skops cannot write it ({error})", hint=_OWN) from error
+        _refuse_strangers(skops_io, data, type_name(type(value)))
+        digest = blobs.put(data)
+        meta = {"params": {key: repr(item)[:80] for key, item in sorted(value.get_params(deep=False).items())}}
+        return Artifact(digest=digest, codec=self.name, type=type_name(type(value)), size_bytes=len(data), meta=meta)
+
+    def load(self, artifact: Artifact, blobs: Blobs, form: str) -> object:
+        """Rebuild the estimator, after a look at every type in the file."""
+        del form
+        skops_io = _skops()
+        data = blobs.read(artifact.digest)
+        _refuse_strangers(skops_io, data, artifact.type)
+        return skops_io.loads(data, trusted=sorted(TRUSTED))
+
+
+_OWN = "give the class save(path) and a classmethod load(path)"
+
+
+def _skops() -> Any:
+    try:
+        import skops.io  # noqa: PLC0415 -- optional dependency
+    except ImportError as error:
+        raise UnsupportedError(
+            "Keeping scikit-learn estimators needs skops, which is not installed.",
+            hint="pip install 'penstock[sklearn]'",
+        ) from error
+    return skops.io
+
+
+def _refuse_strangers(skops_io: Any, data: bytes, kind: str) -> None:
+    strange = sorted(set(skops_io.get_untrusted_types(data=data)) - TRUSTED)
+    if strange:
+        raise UnsupportedError(
+            f"A value of type {kind!r} holds {strange!r}, which is not on the allow-list.", hint=_OWN
+        )
+
+
+def canonical_zip(data: bytes) -> bytes:
+    """Return the skops file with memory addresses and times of day replaced by counting numbers.
+
+    skops names arrays and marks shared objects by `id()`. Shared objects stay shared; marks on plain JSON
+    constants go, since which of those share memory differs between processes.
+    """
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
+        renumbering = _Renumbering()
+        schema = renumbering.renumber(json.loads(source.read(_SCHEMA)))
+        text = json.dumps(schema, sort_keys=False, separators=(",", ":")).encode()
+        target.writestr(zipfile.ZipInfo(_SCHEMA, _EPOCH), text)
+        for before, after in renumbering.files.items():
+            target.writestr(zipfile.ZipInfo(after, _EPOCH), source.read(before))
+    return out.getvalue()
+
+
+class _Renumbering:
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self._numbers: dict[int, int] = {}
+
+    def renumber(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.renumber(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        plain = node.get("__loader__") == "JsonNode"
+        return {key: self._entry(key, item) for key, item in node.items() if not (plain and key == "__id__")}
+
+    def _entry(self, key: str, item: Any) -> Any:
+        if key == "__id__":
+            return self._numbers.setdefault(item, len(self._numbers) + 1)
+        if key == "file" and isinstance(item, str):
+            _, _, suffix = item.rpartition(".")
+            return self.files.setdefault(item, f"{len(self.files) + 1}.{suffix}")
+        return self.renumber(item)
