@@ -8,7 +8,7 @@ from penstock.core.records import Failure, Record
 _GIB = 2**30
 
 
-class Status(Record, kw_only=True):
+class Status(Record, frozen=True, kw_only=True):
     """What the kernel says of a live process; zeros where it says nothing."""
 
     resident_bytes: int = 0
@@ -33,7 +33,7 @@ def status_of(pid: int) -> Status:
 
 
 def _kib(text: str) -> int:
-    return int(text.split()[0]) * 1024
+    return int(text.split(maxsplit=1)[0]) * 1024
 
 
 def oom_kills() -> int:

@@ -6,7 +6,7 @@ from penstock.core.records import CheckResult, DatasetVersion, Failure, Record, 
 from penstock.core.states import NodeState
 
 
-class RunStarted(Record, kw_only=True):
+class RunStarted(Record, frozen=True, kw_only=True):
     """A run began; `total` nodes will be considered."""
 
     run_id: int
@@ -14,7 +14,7 @@ class RunStarted(Record, kw_only=True):
     total: int
 
 
-class UnitStarted(Record, kw_only=True):
+class UnitStarted(Record, frozen=True, kw_only=True):
     """A process began to work on a node, or on one part of it."""
 
     node: str
@@ -23,7 +23,7 @@ class UnitStarted(Record, kw_only=True):
     number: int
 
 
-class UnitEnded(Record, kw_only=True):
+class UnitEnded(Record, frozen=True, kw_only=True):
     """One try ended; `will_retry` when another follows."""
 
     node: str
@@ -34,7 +34,7 @@ class UnitEnded(Record, kw_only=True):
     log: str = ""
 
 
-class NodeEnded(Record, kw_only=True):
+class NodeEnded(Record, frozen=True, kw_only=True):
     """A node reached its final state."""
 
     node: str
@@ -47,7 +47,7 @@ class NodeEnded(Record, kw_only=True):
     is_new_version: bool = False
 
 
-class Waiting(Record, kw_only=True):
+class Waiting(Record, frozen=True, kw_only=True):
     """Another process is doing the same work; this one waits for its result."""
 
     node: str

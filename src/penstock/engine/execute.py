@@ -14,14 +14,14 @@ from penstock.engine.events import Listener, NodeEnded, RunStarted, UnitEnded, U
 from penstock.engine.journal import Journal
 from penstock.engine.platform_nodes import is_executed
 from penstock.engine.protocol import Engine, Limits, Result, Task
-from penstock.engine.state import Job, Kept, NodeRun, RunOutcome, Unit
+from penstock.engine.state import Job, Kept, NodeRun, RunOutcome, RunView, Unit
 
 _RENEW_EVERY_S = 5.0
 _LOOK_AGAIN_S = 0.2
 _IDLE_S = 0.5
 
 
-class Cancelled(PenstockError):
+class CancelledRunError(PenstockError):
     """The run was asked to stop."""
 
     code = "cancelled"
@@ -44,6 +44,7 @@ class Execution:
         self._journal = journal
         self._tell = listener
         self.runs = {n.name: NodeRun(n) for n in job.graph.nodes if is_executed(n)}
+        self._view = RunView(job, self.runs)
         self._needs = {name: units.needs(run.node, job) & set(self.runs) for name, run in self.runs.items()}
         self._running: dict[str, Unit] = {}
         self._due: list[Unit] = []
@@ -54,20 +55,20 @@ class Execution:
         """Execute to the end and return what came of it.
 
         Raises:
-            Cancelled: A signal asked the run to stop; attempts and run are marked so.
+            CancelledRunError: A signal asked the run to stop; attempts and run are marked so.
             StoreError: The ledger cannot be written; the run is recognised as lost by the next process.
         """
-        self._tell(
-            RunStarted(run_id=self._job.run_id, pipeline=self._job.graph.pipeline, total=len(self.runs))
-        )
+        self._tell(RunStarted(run_id=self._job.run_id, pipeline=self._job.graph.pipeline, total=len(self.runs)))
         try:
             while self._advance():
                 self._receive(self._engine.results(self._patience()))
                 self._renew()
-        except (KeyboardInterrupt, Cancelled):
+        except (KeyboardInterrupt, CancelledRunError):
             self._cancel()
             raise
-        failed = [r for r in self.runs.values() if r.state is not NodeState.SUCCEEDED and r.state is not NodeState.REUSED]
+        failed = [
+            r for r in self.runs.values() if r.state is not NodeState.SUCCEEDED and r.state is not NodeState.REUSED
+        ]
         state = RunState.FAILED if failed else RunState.SUCCEEDED
         return self._outcome(state)
 
@@ -86,11 +87,8 @@ class Execution:
             run = self.runs[name]
             if run.is_expanded or not self._is_ready(run):
                 continue
-            cut = units.needs_split(run.node, self.runs)
-            if cut:
-                new = [units.split_unit(run.node, cut, self._job, self.runs)]
-            else:
-                new = units.units_of(run.node, self._job, self.runs)
+            cut = units.needs_split(run.node, self._view)
+            new = [units.split_unit(run.node, cut, self._view)] if cut else units.units_of(run.node, self._view)
             run.is_expanded = True
             run.pending += len(new)
             found.extend(new)
@@ -113,7 +111,7 @@ class Execution:
             if unit.key in kept and unit.node.name not in force:
                 self._keep(unit, kept[unit.key], is_reused=True)
             else:
-                unit.reason = self._journal.reason(unit, self.runs, is_forced=unit.node.name in force)
+                unit.reason = self._journal.reason(unit, is_forced=unit.node.name in force)
                 left.append(unit)
         return left
 
@@ -253,7 +251,7 @@ class Execution:
         runs = self.runs
         now = None
         if any(e.form == "word" and e.source == "now" for n in self._job.graph.nodes for e in n.edges):
-            now = units.logical_now(self._job, runs).isoformat()
+            now = units.logical_now(self._view).isoformat()
         return RunOutcome(
             run_id=self._job.run_id,
             state=state.value,

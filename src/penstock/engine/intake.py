@@ -133,7 +133,7 @@ def _changes(table: Table, previous: DatasetVersion, batches: Iterator[Any]) -> 
         if set(frame.columns) != set(schema.names()):
             yield frame  # the lake says what is wrong with the columns
             continue
-        same = _hashed(frame.select(schema.names()).cast(dict(schema), strict=False))
+        same = _hashed(frame.select(schema.names()).cast(schema, strict=False))
         fresh = pl.concat([frame, same], how="horizontal").join(known, on=_HASHES, how="anti", maintain_order="left")
         if fresh.height:
             yield fresh.drop(_HASHES)

@@ -60,7 +60,7 @@ class Journal:
     def _is_there(self, result: results.Result) -> bool:
         return all(artifact.digest in self._blobs for artifact in result.outputs.values())
 
-    def reason(self, unit: Unit, nodes: Mapping[str, NodeRun], *, is_forced: bool) -> str:
+    def reason(self, unit: Unit, *, is_forced: bool) -> str:
         """Say in words why a unit has to run."""
         if is_forced:
             return "asked for with --force"
@@ -305,9 +305,7 @@ def _metric(node: str, row: Mapping[str, Any]) -> checks.Metric:
         metric=row["metric"],
         slice=row.get("slice", ""),
         value_of_slice=str(row.get("value", "")),
-        interval=Interval(
-            mean=_or_nan(row["mean"]), low=_or_nan(row["low"]), high=_or_nan(row["high"]), n=row["n"]
-        ),
+        interval=Interval(mean=_or_nan(row["mean"]), low=_or_nan(row["low"]), high=_or_nan(row["high"]), n=row["n"]),
     )
 
 

@@ -35,7 +35,6 @@ class _Process:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        os.set_inheritable(theirs.fileno(), True)
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "penstock.engine.worker", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),

@@ -12,16 +12,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from penstock.checks.answers import finite_answers
 from penstock.core import faults
 from penstock.core.errors import PenstockError, StepError
+from penstock.core.plain import json_ready
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import evidence, intake
-from penstock.checks.answers import finite_answers
-from penstock.core.plain import json_ready
 from penstock.engine.arguments import arguments_of, function_of, value_of
-from penstock.engine.sampling import sample_requests
 from penstock.engine.protocol import Result, Task
+from penstock.engine.sampling import sample_requests
 from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
@@ -30,7 +30,7 @@ LOG_TAIL = 64_000
 
 
 def perform(task: Task, log: Path) -> Result:
-    """Run `task` to its end and say what came of it. User output goes to the file `log` and, its tail, into the result."""
+    """Run `task` to its end and say what came of it; what it prints goes to the file `log` and into the result."""
     started, cpu = time.monotonic(), _cpu_s()
     _reset_peak()
     faults.point("attempt_before_start")

@@ -1,5 +1,6 @@
 """What a run would do, and why, without doing it."""
 
+import graphlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -8,12 +9,12 @@ from penstock.core.states import NodeState
 from penstock.engine import units
 from penstock.engine.journal import Journal
 from penstock.engine.platform_nodes import is_executed, is_platform
-from penstock.engine.state import Job, Kept, NodeRun, Unit
+from penstock.engine.state import Job, Kept, NodeRun, RunView, Unit
 
 Action = Literal["run", "reuse", "depends"]
 
 
-class PlanLine(Record, kw_only=True):
+class PlanLine(Record, frozen=True, kw_only=True):
     """What would happen to one node.
 
     Attributes:
@@ -29,7 +30,7 @@ class PlanLine(Record, kw_only=True):
     line: int
 
 
-class Source(Record, kw_only=True):
+class Source(Record, frozen=True, kw_only=True):
     """A dataset before a run: what is in the lake, and what its function would add."""
 
     version: DatasetVersion | None
@@ -44,10 +45,10 @@ def plan(job: Job, journal: Journal, sources: Mapping[str, Source]) -> list[Plan
         journal: The door to what is kept.
         sources: By dataset, what is there and what is new.
     """
-    runs = {n.name: NodeRun(n) for n in job.graph.nodes if is_executed(n)}
+    view = RunView(job, {n.name: NodeRun(n) for n in job.graph.nodes if is_executed(n)})
     lines: list[PlanLine] = []
-    for name, run in _in_order(runs, job):
-        action, reason = _decide(run, job, runs, journal, sources)
+    for name, run in _in_order(view):
+        action, reason = _decide(run, view, journal, sources)
         run.state = NodeState.REUSED if action == "reuse" else NodeState.WAITING
         if not is_platform(run.node):
             node = run.node
@@ -57,48 +58,37 @@ def plan(job: Job, journal: Journal, sources: Mapping[str, Source]) -> list[Plan
     return lines
 
 
-def _in_order(runs: dict[str, NodeRun], job: Job) -> list[tuple[str, NodeRun]]:
-    needs = {name: units.needs(run.node, job) & set(runs) for name, run in runs.items()}
-    done: dict[str, NodeRun] = {}
-    waiting = dict(runs)
-    while waiting:
-        ready = [name for name in waiting if all(n in done for n in needs[name])]
-        for name in ready:
-            done[name] = waiting.pop(name)
-        if not ready:
-            break  # cycles are refused by `describe`; gates of the platform never make one
-    return list(done.items())
+def _in_order(view: RunView) -> list[tuple[str, NodeRun]]:
+    needs = {name: units.needs(run.node, view.job) & set(view.runs) for name, run in view.runs.items()}
+    order = graphlib.TopologicalSorter(needs).static_order()
+    return [(name, view.runs[name]) for name in order]
 
 
-def _decide(
-    run: NodeRun, job: Job, runs: dict[str, NodeRun], journal: Journal, sources: Mapping[str, Source]
-) -> tuple[Action, str]:
+def _decide(run: NodeRun, view: RunView, journal: Journal, sources: Mapping[str, Source]) -> tuple[Action, str]:
     node = run.node
     if node.role == "dataset":
         return _decide_dataset(run, sources[node.name])
-    blockers = [n for n in sorted(units.needs(node, job) & set(runs)) if not runs[n].is_done]
+    blockers = [n for n in sorted(units.needs(node, view.job) & set(view.runs)) if not view.runs[n].is_done]
     if blockers:
         return "depends", f"unless {_listed(blockers)} {'comes' if len(blockers) == 1 else 'come'} out the same"
-    cut = units.needs_split(node, runs)
+    cut = units.needs_split(node, view)
     if cut:
-        split = units.split_unit(node, cut, job, runs)
+        split = units.split_unit(node, cut, view)
         kept = journal.lookup([split]).get(split.key)
         if kept is None:
-            return "run", journal.reason(split, runs, is_forced=False)
+            return "run", journal.reason(split, is_forced=False)
         run.split = kept
-    return _decide_units(run, units.units_of(node, job, runs), job, runs, journal)
+    return _decide_units(run, units.units_of(node, view), view.job, journal)
 
 
-def _decide_units(
-    run: NodeRun, found: list[Unit], job: Job, runs: dict[str, NodeRun], journal: Journal
-) -> tuple[Action, str]:
+def _decide_units(run: NodeRun, found: list[Unit], job: Job, journal: Journal) -> tuple[Action, str]:
     is_forced = run.node.name in job.force
     kept = {} if is_forced else journal.lookup(found)
     missing = [u for u in found if u.key not in kept]
     if not missing:
         run.kept = {u.part: kept[u.key] for u in found}
         return "reuse", "nothing it reaches has changed"
-    reason = journal.reason(missing[0], runs, is_forced=is_forced)
+    reason = journal.reason(missing[0], is_forced=is_forced)
     if len(found) > 1:
         reason = f"{len(missing)} of {len(found)} parts: {reason}"
     return "run", reason

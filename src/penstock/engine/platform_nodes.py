@@ -3,6 +3,8 @@
 They are ordinary nodes with an option `task` that says what performs them, so cache, attempts and gating are the same.
 """
 
+import itertools
+
 import msgspec
 
 from penstock.core.digest import digest_value
@@ -75,14 +77,14 @@ def _splits(graph: Graph) -> list[Node]:
 
 def _leaks(graph: Graph) -> list[Node]:
     """Pair what a model learns from with what an evaluation judges by, when one step made both."""
-    found: dict[tuple[str, str], Node] = {}
-    for model in (n for n in graph.nodes if n.role == "model" and n.each is None):
-        for evaluation in (n for n in graph.nodes if n.role == "evaluate"):
-            for train in model.edges:
-                for test in evaluation.edges:
-                    if train.node == test.node and train.source != test.source and _is_split(graph, train):
-                        found[train.source, test.source] = _leak(graph, train, test)
-    return list(found.values())
+    learned = [e for n in graph.nodes if n.role == "model" and n.each is None for e in n.edges if _is_split(graph, e)]
+    judged = [e for n in graph.nodes if n.role == "evaluate" for e in n.edges]
+    pairs = {
+        (train.source, test.source): (train, test)
+        for train, test in itertools.product(learned, judged)
+        if train.node == test.node and train.source != test.source
+    }
+    return [_leak(graph, train, test) for train, test in pairs.values()]
 
 
 def _is_split(graph: Graph, edge: Edge) -> bool:

@@ -23,7 +23,7 @@ Kind = Literal[
 ]
 
 
-class ReleasedModel(Record, kw_only=True):
+class ReleasedModel(Record, frozen=True, kw_only=True):
     """A model out of a release, with the code its class lives in (directory laid out for import)."""
 
     artifact: Artifact
@@ -31,7 +31,7 @@ class ReleasedModel(Record, kw_only=True):
     import_root: str
 
 
-class Given(Record, kw_only=True):
+class Given(Record, frozen=True, kw_only=True):
     """One argument of a call, and where its value comes from; exactly one of the sources is set.
 
     Attributes:
@@ -53,7 +53,7 @@ class Given(Record, kw_only=True):
     released: dict[str, ReleasedModel] | None = None
 
 
-class Place(Record, kw_only=True):
+class Place(Record, frozen=True, kw_only=True):
     """Where a task finds things: the project, its store, and the code snapshot laid out for import."""
 
     root: str
@@ -62,14 +62,14 @@ class Place(Record, kw_only=True):
     import_root: str
 
 
-class Limits(Record, kw_only=True):
+class Limits(Record, frozen=True, kw_only=True):
     """What a task may use; None means no limit."""
 
     memory_bytes: int | None = None
     timeout_s: float | None = None
 
 
-class Task(Record, kw_only=True):
+class Task(Record, frozen=True, kw_only=True):
     """One try at one piece of work.
 
     Attributes:
@@ -90,7 +90,7 @@ class Task(Record, kw_only=True):
     extra: dict[str, Any] = {}
 
 
-class Result(Record, kw_only=True):
+class Result(Record, frozen=True, kw_only=True):
     """What came of a task.
 
     Attributes:

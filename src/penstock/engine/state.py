@@ -1,5 +1,6 @@
 """The state of a run in memory: what each node has become so far. The ledger holds the same facts, committed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from penstock.pipeline.graph import Graph, Node
 from penstock.pipeline.keys import KeyParts
 
 
-class Champion(Record, kw_only=True):
+class Champion(Record, frozen=True, kw_only=True):
     """The live release, as far as a run needs it."""
 
     release: str
@@ -21,7 +22,7 @@ class Champion(Record, kw_only=True):
     models: dict[str, ReleasedModel]
 
 
-class Job(Record, kw_only=True):
+class Job(Record, frozen=True, kw_only=True):
     """What is to be executed; plain data.
 
     Attributes:
@@ -44,7 +45,7 @@ class Job(Record, kw_only=True):
     force: frozenset[str] = frozenset()
 
 
-class Kept(Record, kw_only=True):
+class Kept(Record, frozen=True, kw_only=True):
     """A result as the cache keeps it."""
 
     outputs: dict[str, Artifact] = {}
@@ -109,7 +110,15 @@ class NodeRun:
         return self.kept[""].outputs[name]
 
 
-class RunOutcome(Record, kw_only=True):
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as its units are made from it: what is to be executed, and what each node has become so far."""
+
+    job: Job
+    runs: Mapping[str, NodeRun]
+
+
+class RunOutcome(Record, frozen=True, kw_only=True):
     """What a run came to; everything a release is made from.
 
     Attributes:

@@ -1,7 +1,6 @@
-"""Turns a node whose inputs are there into units of work with cache keys. Pure: reads the run's state, changes nothing."""
+"""Turns a node whose inputs are there into units of work with cache keys. Pure: reads a run, changes nothing."""
 
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from penstock.core.digest import digest_value
 from penstock.core.records import Artifact, DatasetVersion
 from penstock.engine.platform_nodes import task_of
 from penstock.engine.protocol import Given, Kind
-from penstock.engine.state import Job, Kept, NodeRun, Unit
-from penstock.pipeline.graph import Edge, Node
+from penstock.engine.state import Job, Kept, NodeRun, RunView, Unit
 from penstock.pipeline import keys
+from penstock.pipeline.graph import Edge, Node
 from penstock.pipeline.keys import KeyParts, node_key
 
 FRAMES = frozenset({"lazy", "polars", "pandas", "arrow", "batches", "feed"})
@@ -31,18 +30,18 @@ def needs(node: Node, job: Job) -> set[str]:
     return found
 
 
-def logical_now(job: Job, runs: Mapping[str, NodeRun]) -> datetime:
+def logical_now(view: RunView) -> datetime:
     """Return the logical time: the caller's; else the newest time in the data; else the day the run began.
 
     In UTC, and with a time zone exactly if the time columns of the data have one, so that both can be compared.
     """
     times = [
         datetime.fromisoformat(run.dataset.watermark)
-        for run in runs.values()
+        for run in view.runs.values()
         if run.dataset is not None and run.node.options.get("time") and isinstance(run.dataset.watermark, str)
     ]
-    midnight = job.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    now = job.now or max(times, key=_in_utc, default=midnight)
+    midnight = view.job.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    now = view.job.now or max(times, key=_in_utc, default=midnight)
     has_zone = not times or any(t.tzinfo is not None for t in times)
     return _in_utc(now) if has_zone else _in_utc(now).replace(tzinfo=None)
 
@@ -51,44 +50,44 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def needs_split(node: Node, runs: Mapping[str, NodeRun]) -> tuple[Edge, ...]:
+def needs_split(node: Node, view: RunView) -> tuple[Edge, ...]:
     """Return the frames to cut by key before this fan-out can start; empty when there is nothing to cut."""
-    if node.each is None or runs[node.name].split is not None:
+    if node.each is None or view.runs[node.name].split is not None:
         return ()
-    return tuple(e for e in node.edges if e.node and not _comes_in_parts(e, node, runs) and _has_column(e, node, runs))
+    return tuple(e for e in node.edges if e.node and not _comes_in_parts(e, node, view) and _has_column(e, node, view))
 
 
-def _comes_in_parts(edge: Edge, node: Node, runs: Mapping[str, NodeRun]) -> bool:
-    return runs[edge.node].node.each is not None and runs[edge.node].node.each == node.each
+def _comes_in_parts(edge: Edge, node: Node, view: RunView) -> bool:
+    return view.runs[edge.node].node.each is not None and view.runs[edge.node].node.each == node.each
 
 
-def _has_column(edge: Edge, node: Node, runs: Mapping[str, NodeRun]) -> bool:
-    run = runs[edge.node]
+def _has_column(edge: Edge, node: Node, view: RunView) -> bool:
+    run = view.runs[edge.node]
     if run.dataset is not None:
         return any(name == node.each for name, _ in run.dataset.schema)
     columns = run.output(edge.source).meta.get("columns", [])
     return any(column[0] == node.each for column in columns)
 
 
-def split_unit(node: Node, edges: tuple[Edge, ...], job: Job, runs: Mapping[str, NodeRun]) -> Unit:
+def split_unit(node: Node, edges: tuple[Edge, ...], view: RunView) -> Unit:
     """Return the unit that cuts frames to one artifact per key."""
-    given = tuple(given_for(edge, "", job, runs) for edge in edges)
-    return _unit(node, "#split", "split", given, (job, runs), {"column": node.each})
+    given = tuple(given_for(edge, "", view) for edge in edges)
+    return _unit((node, "#split"), "split", given, view, extra={"column": node.each})
 
 
-def units_of(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> list[Unit]:
+def units_of(node: Node, view: RunView) -> list[Unit]:
     """Return the units of a node whose needs are done (and whose frames are split)."""
     kind: Kind = task_of(node)  # type: ignore[assignment]  # the option holds a Kind as text
     if node.role == "evaluate":
-        return [_evaluation_unit(node, model, job, runs) for model in _models(job)]
+        return [_evaluation_unit(node, model, view) for model in _models(view.job)]
     if node.each is not None:
-        keys = _keys(node, runs)
-        return [_part_unit(node, part, key, job, runs) for part, key in keys.items()]
-    given = tuple(given_for(edge, "", job, runs) for edge in node.edges)
+        keys = _keys(node, view)
+        return [_part_unit(node, part, key, view) for part, key in keys.items()]
+    given = tuple(given_for(edge, "", view) for edge in node.edges)
     extra = dict(node.options) if kind not in {"call", "check", "intake"} else {}
     if kind == "answer":
-        given, extra["sources"] = (*given, *_samples(node, job, runs)), len(given)
-    return [_unit(node, "", kind, given, (job, runs), extra)]
+        given, extra["sources"] = (*given, *_samples(node, view)), len(given)
+    return [_unit((node, ""), kind, given, view, extra=extra)]
 
 
 def roles_of(job: Job) -> dict[str, Any]:
@@ -112,39 +111,38 @@ def _champion_model(job: Job) -> str | None:
     return next((n.name for n in job.graph.nodes if n.role == "model" and n.name in job.champion.models), None)
 
 
-def _evaluation_unit(node: Node, model: str, job: Job, runs: Mapping[str, NodeRun]) -> Unit:
+def _evaluation_unit(node: Node, model: str, view: RunView) -> Unit:
     given = tuple(
-        _model_given(edge, model, job, runs) if edge.source == "model" and edge.form == "word" else
-        given_for(edge, "", job, runs)
+        _model_given(edge, model, view) if edge.source == "model" and edge.form == "word" else
+        given_for(edge, "", view)
         for edge in node.edges
     )  # fmt: skip
-    return _unit(node, model, "call", given, (job, runs), {})
+    return _unit((node, model), "call", given, view)
 
 
-def _model_given(edge: Edge, model: str, job: Job, runs: Mapping[str, NodeRun]) -> Given:
-    champion = _champion_model(job)
-    if model == CHAMPION and champion is not None and job.champion is not None:
-        return Given(argument=edge.argument, form="value", released={champion: job.champion.models[champion]})
-    run = runs[model]
+def _model_given(edge: Edge, model: str, view: RunView) -> Given:
+    champion = _champion_model(view.job)
+    if model == CHAMPION and champion is not None and view.job.champion is not None:
+        return Given(argument=edge.argument, form="value", released={champion: view.job.champion.models[champion]})
+    run = view.runs[model]
     if run.node.each is not None:
         return _all_parts(edge, run, run.node.outputs[0], "parts")
     return Given(argument=edge.argument, form="value", artifact=run.output(run.node.outputs[0]))
 
 
-def _keys(node: Node, runs: Mapping[str, NodeRun]) -> dict[str, Any]:
+def _keys(node: Node, view: RunView) -> dict[str, Any]:
     """Return the keys of a fan-out that every one of its cut inputs has, as text and as they are."""
-    own = runs[node.name].split
+    own = view.runs[node.name].split
     sets: list[dict[str, Any]] = [own.facts["keys"]] if own is not None else []
-    for edge in node.edges:
-        if edge.node and _comes_in_parts(edge, node, runs):
-            sets.append({part: part for part in runs[edge.node].kept})
+    in_parts = [e for e in node.edges if e.node and _comes_in_parts(e, node, view)]
+    sets += [{part: part for part in view.runs[e.node].kept} for e in in_parts]
     common = set.intersection(*(set(s) for s in sets)) if sets else set()
     typed = {k: v for s in reversed(sets) for k, v in s.items()}
     return {part: typed[part] for part in sorted(common)}
 
 
-def _part_unit(node: Node, part: str, key: Any, job: Job, runs: Mapping[str, NodeRun]) -> Unit:
-    split = runs[node.name].split
+def _part_unit(node: Node, part: str, key: Any, view: RunView) -> Unit:
+    split = view.runs[node.name].split
     given: list[Given] = []
     for edge in node.edges:
         if edge.form == "key":
@@ -153,20 +151,25 @@ def _part_unit(node: Node, part: str, key: Any, job: Job, runs: Mapping[str, Nod
             artifact = split.parts[part][edge.argument]
             given.append(Given(argument=edge.argument, form=edge.form, artifact=artifact))
         else:
-            given.append(given_for(edge, part, job, runs))
-    return _unit(node, part, "call", tuple(given), (job, runs), {})
+            given.append(given_for(edge, part, view))
+    return _unit((node, part), "call", tuple(given), view)
 
 
-def given_for(edge: Edge, part: str, job: Job, runs: Mapping[str, NodeRun]) -> Given:
+def given_for(edge: Edge, part: str, view: RunView) -> Given:
     """Return what an edge delivers."""
     if edge.form == "word":
-        return _word(edge, job, runs)
-    run = runs[edge.node]
+        return _word(edge, view)
+    run = view.runs[edge.node]
     if run.dataset is not None:
         return Given(argument=edge.argument, form=edge.form, dataset=run.dataset)
     if run.node.role == "evaluate":
         rows = {model: kept.outputs[edge.source] for model, kept in run.kept.items()}
-        return Given(argument=edge.argument, form="evaluation", parts=rows, value={"options": dict(run.node.options), "roles": roles_of(job)})
+        return Given(
+            argument=edge.argument,
+            form="evaluation",
+            parts=rows,
+            value={"options": dict(run.node.options), "roles": roles_of(view.job)},
+        )
     if run.node.each is not None:
         if part:
             return Given(argument=edge.argument, form=edge.form, artifact=run.kept[part].outputs[edge.source])
@@ -179,22 +182,22 @@ def _all_parts(edge: Edge, run: NodeRun, output: str, form: Any) -> Given:
     return Given(argument=edge.argument, form=form, parts=parts)
 
 
-def _word(edge: Edge, job: Job, runs: Mapping[str, NodeRun]) -> Given:
+def _word(edge: Edge, view: RunView) -> Given:
     match edge.source:
         case "now":
-            return Given(argument=edge.argument, form="word", value=logical_now(job, runs).isoformat())
+            return Given(argument=edge.argument, form="word", value=logical_now(view).isoformat())
         case "champion":
-            models = job.champion.models if job.champion is not None else None
+            models = view.job.champion.models if view.job.champion is not None else None
             return Given(argument=edge.argument, form="word", released=models or None)
         case _:
             return Given(argument=edge.argument, form="word")
 
 
-def _samples(node: Node, job: Job, runs: Mapping[str, NodeRun]) -> tuple[Given, ...]:
+def _samples(node: Node, view: RunView) -> tuple[Given, ...]:
     """Return frames whose columns are named like the request's required fields, nearest to the evaluation first."""
     wanted = {f["name"] for f in node.options["fields"] if f["required"]}
     found: list[Given] = []
-    for run in reversed(list(runs.values())):
+    for run in reversed(list(view.runs.values())):
         for name, given, columns in _frames(run):
             if wanted & columns:
                 found.append(Given(argument=f"sample:{name}", form="lazy", artifact=given[0], dataset=given[1]))
@@ -214,29 +217,34 @@ def _frames(run: NodeRun) -> list[tuple[str, tuple[Artifact | None, DatasetVersi
 
 
 def _unit(
-    node: Node, part: str, kind: Kind, given: tuple[Given, ...], around: tuple[Job, Mapping[str, NodeRun]], extra: dict[str, Any]
+    work: tuple[Node, str],
+    kind: Kind,
+    given: tuple[Given, ...],
+    view: RunView,
+    *,
+    extra: dict[str, Any] | None = None,
 ) -> Unit:
-    job, runs = around
+    (node, part), extra = work, extra or {}
     is_called = kind in {"call", "intake", "peek"}
-    params = job.params.get(node.name, {}) if is_called else {}
+    params = view.job.params.get(node.name, {}) if is_called else {}
     parts = KeyParts(
-        node=f"{job.graph.pipeline}/{node.name}",
+        node=f"{view.job.graph.pipeline}/{node.name}",
         role=f"{node.role}:{kind}:{part}",
         code=node.code,
         params=params,
-        inputs={g.argument: _input(g, runs) for g in given if g.form != "word"},
-        words={g.argument: _word_given(g, job) for g in given if g.form == "word" and g.argument != "since"},
+        inputs={g.argument: _input(g, view) for g in given if g.form != "word"},
+        words={g.argument: _word_given(g, view.job) for g in given if g.form == "word" and g.argument != "since"},
         options={**extra, "outputs": list(node.outputs), "forms": {g.argument: g.form for g in given}},
         python=PYTHON,
     )
     return Unit(node, part, kind, given, parts, node_key(parts), params, extra)
 
 
-def _input(given: Given, runs: Mapping[str, NodeRun]) -> keys.Given:
+def _input(given: Given, view: RunView) -> keys.Given:
     dataset = given.dataset
     if dataset is None:
         return keys.Given(digest=_digest(given), label=given.argument)
-    previous = runs[dataset.dataset].previous if dataset.dataset in runs else None
+    previous = view.runs[dataset.dataset].previous if dataset.dataset in view.runs else None
     change = ""
     if previous is not None and previous.digest != dataset.digest:
         rows = "row" if dataset.rows_added == 1 else "rows"

@@ -26,7 +26,7 @@ Form = Literal[
 WORDS = frozenset({"since", "now", "champion", "model", "predictions"})
 
 
-class Param(Record, kw_only=True):
+class Param(Record, frozen=True, kw_only=True):
     """A parameter after the star: given by a caller."""
 
     name: str
@@ -35,7 +35,7 @@ class Param(Record, kw_only=True):
     default: Any = None
 
 
-class Edge(Record, kw_only=True):
+class Edge(Record, frozen=True, kw_only=True):
     """A parameter before the star: given by the pipeline.
 
     Attributes:
@@ -51,7 +51,7 @@ class Edge(Record, kw_only=True):
     form: Form
 
 
-class Part(Record, kw_only=True):
+class Part(Record, frozen=True, kw_only=True):
     """One thing a fingerprint covers, so a plan can say what changed.
 
     Attributes:
@@ -63,7 +63,7 @@ class Part(Record, kw_only=True):
     digest: str
 
 
-class Fingerprint(Record, kw_only=True):
+class Fingerprint(Record, frozen=True, kw_only=True):
     """Everything of the user's project and environment that a function reaches.
 
     Attributes:
@@ -79,7 +79,7 @@ class Fingerprint(Record, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class Node(Record, kw_only=True):
+class Node(Record, frozen=True, kw_only=True):
     """A function with its role in the pipeline.
 
     Attributes:
@@ -108,18 +108,18 @@ class Node(Record, kw_only=True):
     code: Fingerprint
 
 
-class CodeFile(Record, kw_only=True):
+class CodeFile(Record, frozen=True, kw_only=True):
     """A file of the code snapshot: path relative to the project root, digest of its bytes."""
 
     path: str
     digest: str
 
 
-class Graph(Record, kw_only=True):
+class Graph(Record, frozen=True, kw_only=True):
     """A whole pipeline, nodes in an order in which they can run.
 
     Attributes:
-        entry: Module that defines the pipeline, importable with `import_root` (relative to the project root) on the path.
+        entry: Module that defines the pipeline, importable with `import_root` (relative to the root) on the path.
         variable: Name of the `Pipeline` object in that module.
         files: Every project file the pipeline imports: the code snapshot.
     """

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from penstock.core.errors import StepError
-from penstock.core.records import DatasetVersion
 from penstock.engine import engines
 from penstock.engine.journal import Journal
 from penstock.engine.plan import PlanLine, Source, plan
@@ -98,5 +97,3 @@ def _counted(engine: Engine, expected: int) -> dict[str, int | None]:
                 raise StepError(f"{result.failure.traceback}{result.failure.message}", hint=result.failure.hint)
             counts[result.id.removeprefix("peek-")] = result.facts["new_rows"]
     return counts
-
-

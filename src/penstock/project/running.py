@@ -15,11 +15,11 @@ from penstock.core.refs import RunRef
 from penstock.core.states import NodeState, RunState
 from penstock.engine import engines
 from penstock.engine.events import Listener, ignore
-from penstock.engine.execute import Cancelled, Execution
+from penstock.engine.execute import CancelledRunError, Execution
 from penstock.engine.journal import LEASE_S, Journal
 from penstock.engine.platform_nodes import with_platform_nodes
 from penstock.engine.protocol import Engine
-from penstock.engine.state import Champion, Job, RunOutcome
+from penstock.engine.state import Job, RunOutcome
 from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params
 from penstock.project.proving import prove
@@ -77,7 +77,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
 
     Raises:
         InputError: A parameter or a forced node is unknown or of the wrong type.
-        Cancelled: A signal asked the run to stop.
+        CancelledRunError: A signal asked the run to stop.
         StoreError: The store cannot be written.
     """
     policy = workspace.settings.policy(graph.pipeline)
@@ -120,53 +120,60 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             force=options.force,
         )
         journal = Journal(job, workspace.ledger, workspace.lake, workspace.blobs, token=token)
-        return _execute(job, graph, (engine, journal), workspace, listener)
+        return _execute(_Under(job, graph, journal, workspace), engine, listener)
     finally:
         engine.close()
 
 
-def _execute(
-    job: Job, graph: Graph, means: tuple[Engine, Journal], workspace: Workspace, listener: Listener
-) -> RunReport:
-    engine, journal = means
+@dataclass(frozen=True, slots=True)
+class _Under:
+    """What a run stands on, from its start to its end."""
+
+    job: Job
+    graph: Graph
+    journal: Journal
+    workspace: Workspace
+
+
+def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
     with _signals():
         try:
-            outcome = Execution(job, engine, journal, listener).run()
-            journal.flush()
-            return _conclude(job, graph, outcome, journal, workspace)
-        except (KeyboardInterrupt, Cancelled) as error:
-            _finish(workspace, job, RunState.CANCELLED, error=Failure(kind="cancelled", message=_why(error)))
+            outcome = Execution(run.job, engine, run.journal, listener).run()
+            run.journal.flush()
+            return _conclude(run, outcome)
+        except (KeyboardInterrupt, CancelledRunError) as error:
+            _finish(run, RunState.CANCELLED, error=Failure(kind="cancelled", message=_why(error)))
             raise
         except PenstockError as error:
             failure = Failure(kind=error.code, message=error.message, hint=error.hint)
-            _finish(workspace, job, RunState.FAILED, error=failure)
+            _finish(run, RunState.FAILED, error=failure)
             raise
 
 
-def _conclude(job: Job, graph: Graph, outcome: RunOutcome, journal: Journal, workspace: Workspace) -> RunReport:
+def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     manifest = create.manifest_of(
-        graph,
+        run.graph,
         outcome,
-        params=job.params,
-        policy=job.policy,
-        champion=job.champion.hash if job.champion is not None else None,
+        params=run.job.params,
+        policy=run.job.policy,
+        champion=run.job.champion.hash if run.job.champion is not None else None,
     )
     if outcome.state == RunState.SUCCEEDED.value:
-        proof = prove(manifest, workspace)
-        journal.note_check("release", proof)
+        proof = prove(manifest, run.workspace)
+        run.journal.note_check("release", proof)
         manifest = create.with_check(manifest, proof)
-    digest = workspace.blobs.put(encode_manifest(manifest))
-    release, is_new = _release(job, manifest, outcome, journal, workspace)
+    digest = run.workspace.blobs.put(encode_manifest(manifest))
+    release, is_new = _release(run, manifest, outcome)
     failures = dict(outcome.failures)
     broken = next((c for c in manifest.checks if not c.passed), None)
     state = RunState.SUCCEEDED if release is not None else RunState.FAILED
     failure = next(iter(failures.values()), None)
     if failure is None and broken is not None:
         failure = Failure(kind="check", message=broken.message)
-    _finish(workspace, job, state, error=failure, release=release, manifest_digest=digest)
+    _finish(run, state, error=failure, release=release, manifest_digest=digest)
     return RunReport(
-        run_id=job.run_id,
-        pipeline=graph.pipeline,
+        run_id=run.job.run_id,
+        pipeline=run.graph.pipeline,
         state=state.value,
         outcome=outcome,
         manifest=manifest,
@@ -177,31 +184,29 @@ def _conclude(job: Job, graph: Graph, outcome: RunOutcome, journal: Journal, wor
     )
 
 
-def _release(
-    job: Job, manifest: Manifest, outcome: RunOutcome, journal: Journal, workspace: Workspace
-) -> tuple[str | None, bool]:
+def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str | None, bool]:
     """Create the release if the gate lets it through; the same manifest is the same release."""
     try:
         create.gate(manifest, outcome)
     except CheckError:
         return None, False
-    if job.champion is not None:
-        live = read_manifest(job.champion.manifest_digest, workspace)
+    if run.job.champion is not None:
+        live = read_manifest(run.job.champion.manifest_digest, run.workspace)
         if create.is_same_content(manifest, live):
-            return job.champion.release, False
+            return run.job.champion.release, False
     for artifact in manifest.artifacts.values():
-        workspace.blobs.verify(artifact.digest)
-    digest = workspace.blobs.put(encode_manifest(manifest))
+        run.workspace.blobs.verify(artifact.digest)
+    digest = run.workspace.blobs.put(encode_manifest(manifest))
     faults.point("release_before_commit")
     name = manifest.pipeline
-    with workspace.ledger.write() as conn:
-        journal.check_lease(conn)
+    with run.workspace.ledger.write() as conn:
+        run.journal.check_lease(conn)
         known = releases.by_hash(conn, name, manifest_hash(manifest))
         made = releases.create(
-            conn, name, release_hash=manifest_hash(manifest), manifest_digest=digest, run_id=job.run_id
+            conn, name, release_hash=manifest_hash(manifest), manifest_digest=digest, run_id=run.job.run_id
         )
         if known is None:
-            actor = str(RunRef(job.run_id))
+            actor = str(RunRef(run.job.run_id))
             releases.set_endpoint(conn, name, made.ref, by=actor)
             details = {"hash": made.hash}
             events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
@@ -210,21 +215,20 @@ def _release(
 
 
 def _finish(
-    workspace: Workspace,
-    job: Job,
+    run: _Under,
     state: RunState,
     *,
     error: Failure | None,
     release: str | None = None,
     manifest_digest: str | None = None,
 ) -> None:
-    with workspace.ledger.write() as conn:
+    with run.workspace.ledger.write() as conn:
         if release is not None:
-            runs.attach_release(conn, job.run_id, release)
+            runs.attach_release(conn, run.job.run_id, release)
         if manifest_digest is not None:
-            runs.attach_manifest(conn, job.run_id, manifest_digest)
-        runs.finish(conn, job.run_id, state, error=error)
-        leases.revoke(conn, leases.run_lease(job.run_id))
+            runs.attach_manifest(conn, run.job.run_id, manifest_digest)
+        runs.finish(conn, run.job.run_id, state, error=error)
+        leases.revoke(conn, leases.run_lease(run.job.run_id))
 
 
 def _check_names(force: frozenset[str], graph: Graph) -> None:
@@ -242,7 +246,7 @@ def _signals() -> Iterator[None]:
     """Turn SIGTERM into a clean stop, as Ctrl-C is; outside the main thread signals are left alone."""
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
-        raise Cancelled(f"stopped by {signal.Signals(number).name}")
+        raise CancelledRunError(f"stopped by {signal.Signals(number).name}")
 
     try:
         before = signal.signal(signal.SIGTERM, stop)

@@ -9,9 +9,8 @@ from pathlib import Path
 from penstock.core.clock import Clock
 from penstock.core.errors import DamagedError, StoreError
 from penstock.core.settings import Settings, load_settings
-from penstock.engine.protocol import Place
+from penstock.engine.protocol import Place, ReleasedModel
 from penstock.engine.state import Champion
-from penstock.engine.protocol import ReleasedModel
 from penstock.pipeline.graph import Graph
 from penstock.pipeline.snapshot import lay_out, read_files, tree_digest
 from penstock.releases.manifest import Manifest, decode_manifest

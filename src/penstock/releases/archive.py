@@ -1,7 +1,7 @@
 """A release as one file: a ZIP, uncompressed, with the manifest and the blobs that serving needs. No data sets.
 
-Import reads entry by entry into the blob store. It never unpacks: a name is only ever a digest, links and devices have no
-meaning, and the bytes of every entry must hash to its name.
+Import reads entry by entry into the blob store. It never unpacks: a name is only ever a digest, links and
+devices have no meaning, and the bytes of every entry must hash to its name.
 """
 
 import os

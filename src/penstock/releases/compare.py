@@ -1,4 +1,4 @@
-"""What differs between two runs or releases: code, data, parameters, policy, environment, checks, metrics, predictions."""
+"""What differs between two runs or releases: code, data, parameters, policy, environment, evidence, predictions."""
 
 import difflib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from penstock.store.blobs import Blobs
 SHOWN_CHANGES = 20
 
 
-class FileChange(Record, kw_only=True):
+class FileChange(Record, frozen=True, kw_only=True):
     """A project file that was added, removed or changed; `diff` is a unified diff."""
 
     path: str
@@ -24,7 +24,7 @@ class FileChange(Record, kw_only=True):
     diff: str
 
 
-class ValueChange(Record, kw_only=True):
+class ValueChange(Record, frozen=True, kw_only=True):
     """A named value before and after; None where there was none."""
 
     name: str
@@ -32,7 +32,7 @@ class ValueChange(Record, kw_only=True):
     after: Any = None
 
 
-class MetricChange(Record, kw_only=True):
+class MetricChange(Record, frozen=True, kw_only=True):
     """A mean before and after, each on its own evaluation rows."""
 
     evaluation: str
@@ -42,7 +42,7 @@ class MetricChange(Record, kw_only=True):
     after: Interval | None
 
 
-class PredictionChange(Record, kw_only=True):
+class PredictionChange(Record, frozen=True, kw_only=True):
     """What changed on the rows or requests that both sides answered.
 
     Attributes:
@@ -58,7 +58,7 @@ class PredictionChange(Record, kw_only=True):
     examples: tuple[dict[str, Any], ...] = ()
 
 
-class Difference(Record, kw_only=True):
+class Difference(Record, frozen=True, kw_only=True):
     """Everything that differs; empty tuples where nothing does."""
 
     before: str
@@ -103,9 +103,9 @@ def _code(a: Manifest, b: Manifest, blobs: Blobs) -> tuple[FileChange, ...]:
     for path in sorted(old.keys() | new.keys()):
         if old.get(path) == new.get(path):
             continue
-        texts = [_lines(side.get(path), blobs) for side in (old, new)]
+        ours, theirs = _lines(old.get(path), blobs), _lines(new.get(path), blobs)
         change = "added" if path not in old else "removed" if path not in new else "changed"
-        diff = "".join(difflib.unified_diff(*texts, fromfile=f"a/{path}", tofile=f"b/{path}"))
+        diff = "".join(difflib.unified_diff(ours, theirs, fromfile=f"a/{path}", tofile=f"b/{path}"))
         changes.append(FileChange(path=path, change=change, diff=diff))
     return tuple(changes)
 
@@ -187,8 +187,12 @@ def _row_change(subject: str, pair: tuple[Artifact, Artifact], key: list[str], b
     if not key:
         a, b, key = a.with_row_index("row"), b.with_row_index("row"), ["row"]
     both = [c for c in a.columns if c in b.columns and c not in key]
-    joined = a.select(*key, *both).join(b.select(*key, *both), on=key, how="inner", suffix=" after", maintain_order="left")
-    differs = pl.any_horizontal([pl.col(c).ne_missing(pl.col(f"{c} after")) for c in both]) if both else pl.lit(value=False)
+    joined = a.select(*key, *both).join(
+        b.select(*key, *both), on=key, how="inner", suffix=" after", maintain_order="left"
+    )
+    differs = (
+        pl.any_horizontal([pl.col(c).ne_missing(pl.col(f"{c} after")) for c in both]) if both else pl.lit(value=False)
+    )
     moved = joined.filter(differs)
     examples = tuple(_example(row, key, both) for row in moved.head(SHOWN_CHANGES).to_dicts())
     return PredictionChange(subject=subject, common=joined.height, changed=moved.height, examples=examples)
@@ -214,9 +218,7 @@ def _answers(a: Manifest, b: Manifest) -> list[PredictionChange]:
     changes = []
     for name, examples in b.examples.items():
         old = {digest_value(e.fields): e for e in a.examples.get(name, ())}
-        common: list[tuple[Example, Example]] = [
-            (old[d], e) for e in examples if (d := digest_value(e.fields)) in old
-        ]
+        common: list[tuple[Example, Example]] = [(old[d], e) for e in examples if (d := digest_value(e.fields)) in old]
         moved = [(x, y) for x, y in common if x.answer != y.answer]
         shown = tuple({"key": y.fields, "before": x.answer, "after": y.answer} for x, y in moved[:SHOWN_CHANGES])
         changes.append(PredictionChange(subject=name, common=len(common), changed=len(moved), examples=shown))

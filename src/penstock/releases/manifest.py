@@ -16,7 +16,7 @@ from penstock.pipeline.graph import Graph
 FORMAT = 1
 
 
-class ReleasedDataset(Record, kw_only=True):
+class ReleasedDataset(Record, frozen=True, kw_only=True):
     """The version of a dataset a release was made from, with the schema and contract it enforces."""
 
     version: int
@@ -26,7 +26,7 @@ class ReleasedDataset(Record, kw_only=True):
     watermark: Any = None
 
 
-class ReleasedEvaluation(Record, kw_only=True):
+class ReleasedEvaluation(Record, frozen=True, kw_only=True):
     """What an evaluation found, per model: mean of each metric with its interval, and the rows behind it."""
 
     metric: str
@@ -34,20 +34,21 @@ class ReleasedEvaluation(Record, kw_only=True):
     rows: dict[str, Artifact]
 
 
-class Example(Record, kw_only=True):
+class Example(Record, frozen=True, kw_only=True):
     """A request asked of the pipeline when the release was made, and the answer it gave (plain JSON)."""
 
     fields: dict[str, Any]
     answer: Any
 
 
-class Manifest(Record, kw_only=True):
+class Manifest(Record, frozen=True, kw_only=True):
     """A release, whole.
 
     Attributes:
         graph: The pipeline as data; its `files` are the code snapshot (digests of blobs).
         artifacts: Every output by "node/output", or "node/part/output" within a fan-out.
-        serving: For each serve and fallback node, the artifact behind each of its arguments; datasets are frozen as frames.
+        serving: For each serve and fallback node, the artifact behind each of its arguments
+            (datasets are frozen as frames).
         params: Run parameters by node.
         now: Logical time of the run, ISO 8601, or None.
         environment: {"python": ..., "packages": {distribution: version}}: the exact lock.
