@@ -5,6 +5,7 @@ Belongs here: connections and their settings. What is written through them: one 
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -223,13 +224,24 @@ def _prepare_file(path: Path) -> None:
             f"The directory {str(path.parent)!r} for the ledger cannot be made: {error.strerror}.",
             hint="set PENSTOCK_HOME to a directory that can be written",
         ) from error
-    index, wal = Path(f"{path}-shm"), Path(f"{path}-wal")
-    # The last to close removes the WAL, then its index: an index that stays alone means that somebody took the WAL.
-    for _ in range(20):
-        if not index.exists() or wal.exists() or not path.exists():
-            return
-        time.sleep(0.05)
-    raise damaged(path, f"{wal.name} is gone though the ledger was not closed, so its last transactions may be lost")
+    wal = Path(f"{path}-wal")
+    if path.exists() and not wal.exists() and _frames_only_in_wal(Path(f"{path}-shm")):
+        raise damaged(path, f"{wal.name} is gone, and with it the transactions that were not yet in {path.name}")
+
+
+def _frames_only_in_wal(index: Path) -> bool:
+    """Return whether the WAL's index says that the database file does not hold all of the WAL.
+
+    Layout: https://sqlite.org/walformat.html, "The WAL-Index File Format": last frame at byte 16, frames copied at 96.
+    """
+    try:
+        data = index.read_bytes()[:100]
+    except FileNotFoundError:
+        return False
+    if len(data) < 100:
+        return False
+    last, copied = (int.from_bytes(data[at : at + 4], sys.byteorder) for at in (16, 96))
+    return last > copied
 
 
 def _engine(url: sa.URL, busy_timeout_s: float) -> sa.Engine:

