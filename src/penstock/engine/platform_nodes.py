@@ -28,6 +28,15 @@ def with_platform_nodes(graph: Graph) -> Graph:
     return msgspec.structs.replace(graph, nodes=(*nodes, *added))
 
 
+def only_nodes(graph: Graph, names: frozenset[str]) -> Graph:
+    """Return the graph cut down to some nodes, what they need, and the checks that guard them."""
+    if not names:
+        return graph
+    ancestors = _ancestors(graph)
+    wanted = set(names).union(*(ancestors[name] for name in names))
+    return msgspec.structs.replace(graph, nodes=tuple(n for n in graph.nodes if n.name in wanted))
+
+
 def task_of(node: Node) -> str:
     """Return the kind of task that performs a node."""
     if "task" in node.options:

@@ -12,12 +12,12 @@ from penstock.core.errors import CheckError, InputError, PenstockError
 from penstock.core.process import this_process
 from penstock.core.records import CheckResult, Failure
 from penstock.core.refs import RunRef
-from penstock.core.states import NodeState, RunState
+from penstock.core.states import RunState
 from penstock.engine import engines
 from penstock.engine.events import Listener, ignore
 from penstock.engine.execute import CancelledRunError, Execution
 from penstock.engine.journal import LEASE_S, Journal
-from penstock.engine.platform_nodes import with_platform_nodes
+from penstock.engine.platform_nodes import only_nodes, with_platform_nodes
 from penstock.engine.protocol import Engine
 from penstock.engine.state import Job, RunOutcome
 from penstock.pipeline.graph import Graph, encode_graph
@@ -37,6 +37,7 @@ class RunOptions:
         params: Run parameters, "node.param" or "param" to value.
         now: Logical time; None takes it from the data.
         force: Nodes to run although their result is kept.
+        only: Nodes to run, with what they need; such a run makes no release. Empty for all.
         engine: "local" or "ray"; None for the project's.
         workers: Most processes at once; None for the project's.
         cause: Why this run exists, for the record.
@@ -45,6 +46,7 @@ class RunOptions:
     params: Mapping[str, object]
     now: datetime | None = None
     force: frozenset[str] = frozenset()
+    only: frozenset[str] = frozenset()
     engine: str | None = None
     workers: int | None = None
     cause: str = "manual"
@@ -82,7 +84,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
     """
     policy = workspace.settings.policy(graph.pipeline)
     params = all_params(graph, {**policy.params, **options.params})
-    _check_names(options.force, graph)
+    _check_names(options.force | options.only, graph)
     with workspace.ledger.write() as conn:
         recovery.mark_lost(conn)
     tree = keep_code(graph, workspace)
@@ -110,7 +112,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             token = leases.acquire(conn, leases.run_lease(run_id), owner, LEASE_S) or 0
         job = Job(
             run_id=run_id,
-            graph=with_platform_nodes(graph),
+            graph=only_nodes(with_platform_nodes(graph), options.only),
             place=place_of(graph, tree, workspace),
             params=params,
             policy=policy,
@@ -158,15 +160,17 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         policy=run.job.policy,
         champion=run.job.champion.hash if run.job.champion is not None else None,
     )
-    if outcome.state == RunState.SUCCEEDED.value:
+    is_whole = {n.name for n in run.graph.nodes} <= {n.name for n in run.job.graph.nodes}
+    if outcome.state == RunState.SUCCEEDED.value and is_whole:
         proof = prove(manifest, run.workspace)
         run.journal.note_check("release", proof)
         manifest = create.with_check(manifest, proof)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
-    release, is_new = _release(run, manifest, outcome)
+    release, is_new = _release(run, manifest, outcome) if is_whole else (None, False)
     failures = dict(outcome.failures)
     broken = next((c for c in manifest.checks if not c.passed), None)
-    state = RunState.SUCCEEDED if release is not None else RunState.FAILED
+    is_done = release is not None or (not is_whole and outcome.state == RunState.SUCCEEDED.value)
+    state = RunState.SUCCEEDED if is_done else RunState.FAILED
     failure = next(iter(failures.values()), None)
     if failure is None and broken is not None:
         failure = Failure(kind="check", message=broken.message)
@@ -194,6 +198,7 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
         live = read_manifest(run.job.champion.manifest_digest, run.workspace)
         if create.is_same_content(manifest, live):
             return run.job.champion.release, False
+    # A release reads every byte of what it stands on; nothing damaged gets in unseen.
     for artifact in manifest.artifacts.values():
         run.workspace.blobs.verify(artifact.digest)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
@@ -234,7 +239,7 @@ def _finish(
 def _check_names(force: frozenset[str], graph: Graph) -> None:
     names = {n.name for n in graph.nodes}
     for name in sorted(force - names):
-        raise InputError(f"Pipeline {graph.pipeline!r} has no node {name!r} to force.", hint=f"it has {sorted(names)}")
+        raise InputError(f"Pipeline {graph.pipeline!r} has no node {name!r}.", hint=f"it has {sorted(names)}")
 
 
 def _why(error: BaseException) -> str:
@@ -257,9 +262,3 @@ def _signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def is_success(report: RunReport) -> bool:
-    """Return whether every node is done and a release stands."""
-    done = {NodeState.SUCCEEDED, NodeState.REUSED}
-    return report.release is not None and all(s in done for s in report.outcome.nodes.values())
