@@ -61,7 +61,7 @@ def test_genres_in_csv_are_words_joined_by_bars(tmp_path: Path) -> None:
 
 def test_a_rating_off_the_scale_fails_the_check(ratings: pl.DataFrame) -> None:
     movies.ratings_are_on_the_scale(ratings)
-    with pytest.raises(AssertionError, match="is_between"):
+    with pytest.raises(AssertionError, match=r"^$"):  # the platform adds the values to a plain assert
         movies.ratings_are_on_the_scale(ratings.with_columns(rating=pl.lit(11)))
 
 
