@@ -14,7 +14,6 @@ from penstock.pipeline import keys
 from penstock.pipeline.graph import Edge, Node
 from penstock.pipeline.keys import KeyParts, node_key
 
-FRAMES = frozenset({"lazy", "polars", "pandas", "arrow", "batches", "feed"})
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 CHAMPION = "champion"
 

@@ -16,7 +16,6 @@ Form = Literal[
     "pandas",  # pd.DataFrame
     "arrow",  # pa.Table
     "batches",  # Iterator[pa.RecordBatch]
-    "feed",  # penstock.Feed: shuffled batches for training
     "value",  # whatever was stored, as it was stored
     "evaluation",  # the rows of an evaluation with its statistics, as checks receive them
     "parts",  # dict of key to value: all outputs of a fan-out
