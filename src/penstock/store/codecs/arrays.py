@@ -15,7 +15,6 @@ from penstock.store.blobs import Blobs
 from penstock.store.codecs.codec import (
     Listing,
     class_reference,
-    libraries,
     library,
     load_listing,
     resolve_class,
@@ -96,7 +95,7 @@ class SparseCodec:
 
     def matches(self, value: object) -> bool:
         """Whether `value` is one of SciPy's sparse matrices."""
-        return library(type(value)) == "scipy" and hasattr(value, "getformat") and "scipy" in libraries(type(value))
+        return library(type(value)) == "scipy" and hasattr(value, "format") and hasattr(value, "nnz")
 
     def save(self, value: Any, blobs: Blobs) -> Artifact:
         """Keep shape and components."""

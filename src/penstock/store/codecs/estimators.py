@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.core.digest import digest_bytes
 from penstock.core.errors import UnsupportedError
 from penstock.core.records import Artifact
 from penstock.store.blobs import Blobs
@@ -74,39 +75,43 @@ def _refuse_strangers(skops_io: Any, data: bytes, kind: str) -> None:
 
 
 def canonical_zip(data: bytes) -> bytes:
-    """Return the skops file with memory addresses and times of day replaced by counting numbers.
+    """Return the skops file without memory addresses and times of day.
 
-    skops names arrays and marks shared objects by `id()`. Shared objects stay shared; marks on plain JSON
-    constants go, since which of those share memory differs between processes.
+    skops names arrays and marks shared objects by `id()`; what shares memory differs between processes and after
+    reading back. Arrays are named in the order of their use instead, equal ones once, and the marks go.
     """
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
-        renumbering = _Renumbering()
-        schema = renumbering.renumber(json.loads(source.read(_SCHEMA)))
-        text = json.dumps(schema, sort_keys=False, separators=(",", ":")).encode()
+        files = _Files(source)
+        text = json.dumps(files.renamed(json.loads(source.read(_SCHEMA))), separators=(",", ":"))
         target.writestr(zipfile.ZipInfo(_SCHEMA, _EPOCH), text)
-        for before, after in renumbering.files.items():
-            target.writestr(zipfile.ZipInfo(after, _EPOCH), source.read(before))
+        for name, content in files.contents.items():
+            target.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     return out.getvalue()
 
 
-class _Renumbering:
-    def __init__(self) -> None:
-        self.files: dict[str, str] = {}
-        self._numbers: dict[int, int] = {}
+class _Files:
+    def __init__(self, source: zipfile.ZipFile) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._source = source
+        self._names: dict[str, str] = {}
 
-    def renumber(self, node: Any) -> Any:
+    def renamed(self, node: Any) -> Any:
         if isinstance(node, list):
-            return [self.renumber(item) for item in node]
+            return [self.renamed(item) for item in node]
         if not isinstance(node, dict):
             return node
-        plain = node.get("__loader__") == "JsonNode"
-        return {key: self._entry(key, item) for key, item in node.items() if not (plain and key == "__id__")}
+        marked = "__loader__" in node
+        return {
+            key: self._name(item) if marked and key == "file" and isinstance(item, str) else self.renamed(item)
+            for key, item in node.items()
+            if not (marked and key == "__id__")
+        }
 
-    def _entry(self, key: str, item: Any) -> Any:
-        if key == "__id__":
-            return self._numbers.setdefault(item, len(self._numbers) + 1)
-        if key == "file" and isinstance(item, str):
-            _, _, suffix = item.rpartition(".")
-            return self.files.setdefault(item, f"{len(self.files) + 1}.{suffix}")
-        return self.renumber(item)
+    def _name(self, before: str) -> str:
+        content = self._source.read(before)
+        digest = digest_bytes(content)
+        if digest not in self._names:
+            self._names[digest] = f"{len(self._names) + 1}.{before.rpartition('.')[2]}"
+            self.contents[self._names[digest]] = content
+        return self._names[digest]

@@ -43,6 +43,11 @@ LIGHTGBM = frozenset({
     "lightgbm.sklearn.LGBMRanker",
 })  # fmt: skip
 
+# Read by scipy.sparse.load_npz, which refuses pickled arrays.
+SCIPY = frozenset({
+    f"scipy.sparse._{form}.{form}_{kind}" for form in ("csr", "csc", "coo") for kind in ("matrix", "array")
+})  # fmt: skip
+
 STANDARD = frozenset({"collections.OrderedDict", "collections.defaultdict"})
 
-TRUSTED = SKLEARN | LIGHTGBM | STANDARD
+TRUSTED = SKLEARN | LIGHTGBM | SCIPY | STANDARD
