@@ -20,7 +20,6 @@ _FORMS: dict[str, Form] = {
     "polars.DataFrame": "polars",
     "pandas.DataFrame": "pandas",
     "pyarrow.Table": "arrow",
-    "penstock.Feed": "feed",
 }
 _BATCHES = tuple(f"{name}[pyarrow.RecordBatch" for name in ("Iterator", "Iterable", "Generator"))
 _PLAIN_ROOTS = frozenset({"builtins", "typing", "collections", "types", "pathlib", "typing_extensions"})
