@@ -35,15 +35,15 @@ def align(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> Aligned:
     if list(frame.schema.items()) == list(schema.items()):
         return Aligned(frame, frame)
     _refuse_other_columns(frame, schema)
-    ordered = frame.select(schema)
+    ordered = frame.select(list(schema))
     result = Aligned(ordered, ordered)
     if frame.columns != ordered.columns:
         result.notes.append("columns were put in the recorded order")
     changed, columns = [], []
-    for name, want in schema.items():
-        column = _cast(ordered[name], want, result)
+    for came, want in zip(ordered.get_columns(), schema.values(), strict=True):
+        column = _cast(came, want, result)
         if column is None:
-            changed.append(f"{name}: {ordered.schema[name]} -> expected {want}")
+            changed.append(f"{came.name}: {came.dtype} -> expected {want}")
         else:
             columns.append(column)
     if changed:
@@ -53,8 +53,9 @@ def align(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> Aligned:
 
 
 def _refuse_other_columns(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> None:
-    missing = [f"{name}: {dtype}" for name, dtype in schema.items() if name not in frame.schema]
-    extra = [f"{name}: {dtype}" for name, dtype in frame.schema.items() if name not in schema]
+    came = frame.schema
+    missing = [f"{name}: {dtype}" for name, dtype in schema.items() if name not in came]
+    extra = [f"{name}: {dtype}" for name, dtype in came.items() if name not in schema]
     if missing or extra:
         raise _difference(missing=missing, extra=extra, changed=[])
 

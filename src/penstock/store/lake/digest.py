@@ -4,6 +4,8 @@ Each column feeds its own running BLAKE3 with bytes that simply follow one anoth
 so where a batch ends leaves no trace. Nothing here knows files.
 """
 
+from decimal import Decimal
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -31,7 +33,7 @@ class _Column:
         if array.null_count:
             places = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)) + self.seen
             self.nulls = self.nulls or blake3()
-            self.nulls.update(places.astype("<i8").data)
+            self.nulls.update(places.astype("<i8").view(np.uint8).data)
         self.seen += len(array)
         kind = array.type
         if pa.types.is_struct(kind):
@@ -46,13 +48,14 @@ class _Column:
             self._feed_values(array)
 
     def _feed_lengths(self, lengths: pa.Array) -> None:
-        self.hasher.update(lengths.fill_null(0).to_numpy(zero_copy_only=False).astype("<i8").data)
+        counts = lengths.fill_null(0).to_numpy(zero_copy_only=False).astype("<i8")
+        self.hasher.update(counts.view(np.uint8).data)
 
     def _feed_bytes(self, array: pa.Array) -> None:
         if array.null_count:
             array = array.fill_null("" if pa.types.is_large_string(array.type) else b"")
         offsets = np.frombuffer(array.buffers()[1], dtype="<i8", count=array.offset + len(array) + 1)[array.offset :]
-        self.hasher.update(np.diff(offsets).data)
+        self.hasher.update(np.diff(offsets).view(np.uint8).data)
         if offsets[-1] > offsets[0]:
             self.child("text").hasher.update(memoryview(array.buffers()[2])[offsets[0] : offsets[-1]])
 
@@ -60,7 +63,7 @@ class _Column:
         if pa.types.is_boolean(array.type):
             array = array.cast(pa.uint8())
         if array.null_count:
-            array = array.fill_null(pa.scalar(0).cast(array.type) if _casts_from_int(array.type) else _zero(array.type))
+            array = array.fill_null(_zero(array.type))
         width = array.type.bit_width // 8
         data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
         self.hasher.update(data)
@@ -74,13 +77,12 @@ class _Column:
         ]
 
 
-def _casts_from_int(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
 def _zero(kind: pa.DataType) -> pa.Scalar:
-    zero = pa.array([0], pa.int32() if kind.bit_width == 32 else pa.int64())
-    return zero.cast(kind)[0] if pa.types.is_decimal(kind) else zero.view(kind)[0]
+    if pa.types.is_decimal(kind):
+        return pa.scalar(Decimal(0), kind)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return pa.scalar(0).cast(kind)
+    return pa.array([0], pa.int32() if kind.bit_width == 32 else pa.int64()).view(kind)[0]
 
 
 class RowDigest:

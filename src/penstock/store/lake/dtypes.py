@@ -68,6 +68,14 @@ def _build(node: ast.expr) -> pl.DataType:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise TypeError(ast.dump(node))
     named: dict[str, Any] = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg is not None}
+    kinds: dict[str, type[pl.DataType]] = {
+        "Datetime": pl.Datetime,
+        "Duration": pl.Duration,
+        "Decimal": pl.Decimal,
+        "Enum": pl.Enum,
+    }
+    if node.func.id in kinds and not node.args:
+        return kinds[node.func.id](**named)
     match node.func.id:
         case "List":
             return pl.List(_build(node.args[0]))
@@ -75,14 +83,6 @@ def _build(node: ast.expr) -> pl.DataType:
             return pl.Array(_build(node.args[0]), shape=named["shape"])
         case "Struct":
             return _build_struct(node.args[0])
-        case "Datetime":
-            return pl.Datetime(**named)
-        case "Duration":
-            return pl.Duration(**named)
-        case "Decimal":
-            return pl.Decimal(**named)
-        case "Enum":
-            return pl.Enum(named["categories"])
         case other:
             raise ValueError(other)
 
@@ -216,6 +216,11 @@ def _restore_expression(name: str, dtype: pl.DataType) -> pl.Expr:
         column = column.dt.cast_time_unit(dtype.time_unit)
         return column.dt.convert_time_zone(dtype.time_zone) if dtype.time_zone else column
     return column.cast(dtype)
+
+
+def stored_schema(schema: Schema) -> pl.Schema:
+    """Return a recorded schema in the types Delta keeps."""
+    return pl.Schema({name: stored_dtype(dtype) for name, dtype in polars_schema(schema).items()})
 
 
 def empty_frame(schema: Schema) -> pl.DataFrame:

@@ -32,22 +32,30 @@ def read_hidden(directory: Path, names: Sequence[str]) -> pl.DataFrame:
     return pl.concat(frames) if frames else pl.DataFrame(schema=_PLACES)
 
 
-def scan_visible(directory: Path, files: Sequence[File], hidden: pl.DataFrame) -> pl.LazyFrame:
-    """Return the rows of `files` (name, rows) that are not hidden, in order of arrival."""
+def scan_visible(directory: Path, files: Sequence[File], hidden: pl.DataFrame, schema: pl.Schema) -> pl.LazyFrame:
+    """Return the rows of `files` (name, rows) that are not hidden, in order of arrival.
+
+    Args:
+        directory: The table.
+        files: Files of the version.
+        hidden: Places (`file`, `row`) to leave out.
+        schema: Columns in stored types; those an older file lacks are null.
+    """
     places = {str(name): group["row"] for (name,), group in hidden.partition_by(_FILE, as_dict=True).items()}
     scans: list[pl.LazyFrame] = []
     for touched, group in groupby(files, key=lambda file: file[0] in places):
         names = [name for name, _ in group]
         if touched:
-            scans += [_scan_touched(directory / name, places[name]) for name in names]
+            scans += [_scan_touched(directory / name, places[name], schema) for name in names]
         else:
-            scans.append(pl.scan_parquet([directory / name for name in names], glob=False))
+            paths = [directory / name for name in names]
+            scans.append(pl.scan_parquet(paths, glob=False, schema=schema, missing_columns="insert"))
     return scans[0] if len(scans) == 1 else pl.concat(scans, how="vertical")
 
 
-def _scan_touched(path: Path, rows: pl.Series) -> pl.LazyFrame:
+def _scan_touched(path: Path, rows: pl.Series, schema: pl.Schema) -> pl.LazyFrame:
     gone = pl.LazyFrame({_ROW: rows.cast(pl.get_index_type())})
-    rows_of_file = pl.scan_parquet(path, glob=False, row_index_name=_ROW)
+    rows_of_file = pl.scan_parquet(path, glob=False, row_index_name=_ROW, schema=schema, missing_columns="insert")
     return rows_of_file.join(gone, on=_ROW, how="anti", maintain_order="left").drop(_ROW)
 
 

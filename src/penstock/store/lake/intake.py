@@ -21,7 +21,7 @@ from penstock.core.records import DatasetVersion
 from penstock.store.lake import contract, hidden, log, quarantine
 from penstock.store.lake.align import Aligned, align
 from penstock.store.lake.disk import disk_errors, locked
-from penstock.store.lake.dtypes import Schema, check_schema, polars_schema, stored_dtype
+from penstock.store.lake.dtypes import Schema, check_schema, polars_schema, stored_schema
 from penstock.store.lake.files import Batch, PartWriter, blocks
 from penstock.store.lake.log import Facts, Part
 from penstock.store.lake.quarantine import QuarantineWriter
@@ -85,8 +85,11 @@ class _Intake:
             self.latest_time = latest
 
     def _count_failures(self, block: pl.DataFrame, aligned: Aligned) -> None:
+        if aligned.frame is block:
+            return
+        came = block.schema
         for name, dtype in self.dtypes.items():
-            if block.schema[name] != dtype and block.schema[name] != pl.Null():
+            if came[name] not in {dtype, pl.Null()}:
                 self._tried[name] = self._tried.get(name, 0) + block.height - block[name].null_count()
         for name, (mask, _) in aligned.failed.items():
             self._failed[name] = self._failed.get(name, 0) + int(mask.sum())
@@ -160,7 +163,7 @@ def _schema(before: Facts | None, block: pl.DataFrame, rules: IntakeRules) -> Sc
 def _commit(place: Place, before: Facts | None, rules: IntakeRules, current: _Intake) -> DatasetVersion:
     aside = current.set_aside.finish()
     facts = _facts(place, before, rules, current, aside=aside)
-    stored = pl.Schema({name: stored_dtype(dtype) for name, dtype in current.dtypes.items()})
+    stored = stored_schema(current.schema)
     with locked(place.directory):
         now = log.latest_facts(place.directory)
         _refuse_stale(place, now, rules)

@@ -126,6 +126,10 @@ def commit(
     actions: list[AddAction | RemoveAction] = [_add(part, changes_data=changes_data) for part in add]
     if commit_paths(directory):
         table = DeltaTable(directory)
+        known = {field.name for field in table.schema().fields}
+        if grown := [field for field in delta_schema.fields if field.name not in known]:
+            # A commit of its own that says no facts: columns without rows are no version.
+            table.alter.add_columns(grown)
         actions += [RemoveAction(name, changes_data, 0) for name in remove]
         table.create_write_transaction(actions, "append", delta_schema, commit_properties=properties)
     else:

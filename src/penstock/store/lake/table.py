@@ -9,7 +9,7 @@ from penstock.core.errors import DamagedError, NotFoundError
 from penstock.core.records import DatasetVersion
 from penstock.core.refs import parse_name
 from penstock.store.lake import hidden, log, quarantine, upkeep
-from penstock.store.lake.dtypes import empty_frame, from_stored
+from penstock.store.lake.dtypes import empty_frame, from_stored, stored_schema
 from penstock.store.lake.files import Batch
 from penstock.store.lake.intake import Place, take_in
 from penstock.store.lake.rules import IntakeRules
@@ -77,7 +77,8 @@ class Table:
         if not parts:
             return empty_frame(facts.version.schema).lazy()
         places = hidden.read_hidden(self._directory, facts.hidden)
-        rows = hidden.scan_visible(self._directory, [(part.name, part.rows) for part in parts], places)
+        files = [(part.name, part.rows) for part in parts]
+        rows = hidden.scan_visible(self._directory, files, places, stored_schema(facts.version.schema))
         return from_stored(rows, facts.version.schema)
 
     def count(self, version: DatasetVersion) -> int:

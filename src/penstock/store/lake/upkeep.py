@@ -6,14 +6,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
-import polars as pl
 from blake3 import blake3
 
 from penstock.core.errors import DamagedError, NotFoundError
 from penstock.core.records import DatasetVersion
 from penstock.store.lake import hidden, log, quarantine
 from penstock.store.lake.disk import disk_errors, locked
-from penstock.store.lake.dtypes import from_stored, polars_schema, stored_dtype
+from penstock.store.lake.dtypes import from_stored, stored_schema
 from penstock.store.lake.files import BLOCK_ROWS, PartWriter, blocks
 from penstock.store.lake.intake import Place
 from penstock.store.lake.log import Facts, Part
@@ -64,7 +63,8 @@ def _writer(directory: Path, facts: Facts) -> PartWriter:
 
 def _rewrite(directory: Path, facts: Facts, old: Sequence[Part], writer: PartWriter) -> None:
     places = hidden.read_hidden(directory, facts.hidden)
-    rows = hidden.scan_visible(directory, [(part.name, part.rows) for part in old], places)
+    files = [(part.name, part.rows) for part in old]
+    rows = hidden.scan_visible(directory, files, places, stored_schema(facts.version.schema))
     batches = from_stored(rows, facts.version.schema).collect_batches(
         chunk_size=BLOCK_ROWS // 8, maintain_order=True, engine="streaming"
     )
@@ -73,7 +73,7 @@ def _rewrite(directory: Path, facts: Facts, old: Sequence[Part], writer: PartWri
 
 
 def _commit(directory: Path, facts: Facts, old: Sequence[Part], writer: PartWriter) -> DatasetVersion | None:
-    stored = pl.Schema({name: stored_dtype(dtype) for name, dtype in polars_schema(facts.version.schema).items()})
+    stored = stored_schema(facts.version.schema)
     with locked(directory):
         now = log.latest_facts(directory)
         if now is None or now.version.delta_version != facts.version.delta_version:
