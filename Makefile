@@ -34,6 +34,7 @@ check: $(VENV)/.test  ## Format, lint, types, room directions, shape.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/shape.py
+	$(BIN)/python tools/reference.py --check
 
 fix: $(VENV)/.test  ## Let the formatter and the linter mend what they can.
 	$(BIN)/ruff format .

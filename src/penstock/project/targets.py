@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
+
+from penstock.core.digest import digest_bytes
 from penstock.core.errors import InputError, NotFoundError
-from penstock.pipeline.graph import Graph
+from penstock.pipeline.graph import CodeFile, Graph
 from penstock.pipeline.inspect import find_target, inspect_project
 from penstock.project.workspace import Workspace
 
@@ -34,7 +37,24 @@ def find_graph(workspace: Workspace, target: str | None = None) -> Graph:
         raise NotFoundError(f"There is no pipeline {name!r} in {file}.", hint=f"it has {', '.join(names)}")
     if len(found) > 1:
         raise InputError(f"{file} holds several pipelines.", hint=f"say which: {', '.join(names)}")
-    return found[0]
+    return _with_included(found[0], workspace)
+
+
+def _with_included(graph: Graph, workspace: Workspace) -> Graph:
+    """Return the graph with the further files that the engineer wants in the code snapshot."""
+    root = workspace.settings.root
+    listed = {file.path: file for file in graph.files}
+    for pattern in workspace.settings.policy(graph.pipeline).include:
+        paths = [path for path in sorted(root.glob(pattern)) if path.is_file()]
+        if not paths:
+            raise InputError(
+                f"No file matches {pattern!r}, which `include` of {graph.pipeline!r} names.",
+                hint="mend the pattern in penstock.toml; it is relative to that file",
+            )
+        for path in paths:
+            name = path.relative_to(root).as_posix()
+            listed[name] = CodeFile(path=name, digest=digest_bytes(path.read_bytes()))
+    return msgspec.structs.replace(graph, files=tuple(listed[name] for name in sorted(listed)))
 
 
 def _is_path(target: str) -> bool:
