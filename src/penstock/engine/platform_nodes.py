@@ -4,6 +4,8 @@ They are ordinary nodes with an option `task` that says what performs them, so c
 """
 
 import itertools
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -19,10 +21,10 @@ def with_platform_nodes(graph: Graph) -> Graph:
     """Return the graph with the platform's own nodes and their gates."""
     added = [*_splits(graph), *_leaks(graph), *_summaries(graph), *_serving(graph)]
     gates: dict[str, list[str]] = {}
-    ancestors = _ancestors(graph)
+    needs = _needs(graph)
     for node in added:
         if node.role == "check":
-            for name in _gated_by(node, graph, ancestors):
+            for name in _gated_by(node, graph, needs):
                 gates.setdefault(name, []).append(node.name)
     nodes = [msgspec.structs.replace(n, after=(*n.after, *gates.get(n.name, ()))) for n in graph.nodes]
     return msgspec.structs.replace(graph, nodes=(*nodes, *added))
@@ -32,8 +34,7 @@ def only_nodes(graph: Graph, names: frozenset[str]) -> Graph:
     """Return the graph cut down to some nodes, what they need, and the checks that guard them."""
     if not names:
         return graph
-    ancestors = _ancestors(graph)
-    wanted = set(names).union(*(ancestors[name] for name in names))
+    wanted = _with_all_needed(names, _needs(graph))
     return msgspec.structs.replace(graph, nodes=tuple(n for n in graph.nodes if n.name in wanted))
 
 
@@ -102,8 +103,8 @@ def _is_split(graph: Graph, edge: Edge) -> bool:
 
 def _leak(graph: Graph, train: Edge, test: Edge) -> Node:
     step = graph.node(train.node)
-    datasets = [graph.node(name) for name in sorted(_ancestors(graph)[step.name])]
-    tables = [d for d in datasets if d.role == "dataset"]
+    before = _with_all_needed({step.name}, _needs(graph)) - {step.name}
+    tables = [n for n in sorted(graph.nodes, key=lambda n: n.name) if n.role == "dataset" and n.name in before]
     return _platform(
         f"no-leakage:{train.source}:{test.source}",
         "built_in",
@@ -183,35 +184,31 @@ def frozen_name(dataset: str) -> str:
     return f"frozen:{dataset}"
 
 
-def _ancestors(graph: Graph) -> dict[str, set[str]]:
-    """Return, by node, every node it needs, directly or not."""
-    direct = {n.name: {e.node for e in n.edges if e.node} | set(n.after) for n in graph.nodes}
+def _needs(graph: Graph) -> dict[str, set[str]]:
+    """Return, by node, the nodes it needs directly."""
+    models = {n.name for n in graph.nodes if n.role in {"model", "baseline"}}
+    needs = {n.name: {e.node for e in n.edges if e.node} | set(n.after) for n in graph.nodes}
     for node in graph.nodes:
         if node.role == "evaluate":
-            direct[node.name] |= {n.name for n in graph.nodes if n.role in {"model", "baseline"}}
-    known: dict[str, set[str]] = {}
-    for start in direct:
-        _close(start, direct, known)
-    return known
+            needs[node.name] |= models
+    return needs
 
 
-def _close(start: str, direct: dict[str, set[str]], known: dict[str, set[str]]) -> None:
-    # Iterative, since a pipeline of a thousand steps in a row is deeper than Python's stack.
-    stack = [start]
-    while stack:
-        name = stack[-1]
-        missing = [d for d in direct[name] if d not in known]
-        if name in known or not missing:
-            known[name] = set().union(direct[name], *(known[d] for d in direct[name]))
-            stack.pop()
-        else:
-            stack.extend(missing)
+def _with_all_needed(names: AbstractSet[str], needs: Mapping[str, set[str]]) -> set[str]:
+    """Return some nodes and every node they need, directly or not."""
+    # Asked for a few nodes at a time: the sets of all nodes together grow with the square of a long pipeline.
+    found = set(names)
+    waiting = list(names)
+    while waiting:
+        new = needs[waiting.pop()] - found
+        found |= new
+        waiting.extend(new)
+    return found
 
 
-def _gated_by(check: Node, graph: Graph, ancestors: dict[str, set[str]]) -> list[str]:
+def _gated_by(check: Node, graph: Graph, needs: Mapping[str, set[str]]) -> list[str]:
     sources = {e.source for e in check.edges}
-    needed = {e.node for e in check.edges}
-    upstream = set().union(needed, *(ancestors[n] for n in needed))
+    upstream = _with_all_needed({e.node for e in check.edges}, needs)
     return [
         n.name
         for n in graph.nodes

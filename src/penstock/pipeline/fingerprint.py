@@ -36,6 +36,7 @@ class Analyzer:
         self._reach = Reach(self._project, self._packages)
         self._warnings: dict[str, None] = {}
         self._done: dict[frozenset[Unit], Fingerprint] = {}
+        self._named: dict[tuple[str, str], str] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -94,7 +95,7 @@ class Analyzer:
             DeclarationError: A file cannot be read as Python, or lies outside the project.
         """
         root = self._project.root
-        paths = {*module_files(entry, root), *(loaded_files(root) if with_loaded else ())}
+        paths = {*module_files(entry, root, self._project), *(loaded_files(root) if with_loaded else ())}
         return tuple(
             CodeFile(path=path.relative_to(root).as_posix(), digest=digest_bytes(path.read_bytes()))
             for path in sorted(paths)
@@ -102,6 +103,12 @@ class Analyzer:
 
     def _module_of(self, module: str, filename: str) -> str:
         """Return the name to look a function's module up by; "" when it has no source in the project."""
+        # Resolving a path costs more than fingerprinting a small function, and a thousand functions share a file.
+        if (module, filename) not in self._named:
+            self._named[module, filename] = self._look_up(module, filename)
+        return self._named[module, filename]
+
+    def _look_up(self, module: str, filename: str) -> str:
         if self._project.text(module) is not None:
             return module
         path = Path(filename).resolve()

@@ -5,6 +5,7 @@ output, {"graphs": [...]} or {"error": {...}}; what the user's code prints goes 
 """
 
 import argparse
+import gc
 import importlib
 import inspect
 import os
@@ -177,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--variable")
     parser.add_argument("--root", default=".")
     options = parser.parse_args(arguments)
+    # Syntax trees are a million small objects that all live to the end of this short process.
+    gc.disable()
     # The answer has a file descriptor of its own, so that nothing the user's code prints can be mixed into it.
     answer = os.dup(1)
     os.dup2(2, 1)

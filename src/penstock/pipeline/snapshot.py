@@ -18,15 +18,20 @@ from penstock.pipeline.modules import Module, Project
 from penstock.pipeline.names import imported
 
 
-def module_files(entry: Path, root: Path) -> tuple[Path, ...]:
+def module_files(entry: Path, root: Path, project: Project | None = None) -> tuple[Path, ...]:
     """List every project file that `entry` imports, directly or not, `entry` included, sorted.
 
     Imports anywhere in a file count, also those inside functions; so do the packages around a module.
 
+    Args:
+        entry: The file to start from.
+        root: The project.
+        project: Its modules, where some have been read before, so that none is parsed twice.
+
     Raises:
         DeclarationError: A file cannot be read as Python.
     """
-    project = Project(root)
+    project = project or Project(root)
     entry = entry.resolve()
     if not project.holds(entry):
         raise DeclarationError((f"{entry}: lies outside the project at {str(project.root)!r}.",))
