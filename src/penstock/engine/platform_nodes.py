@@ -38,6 +38,11 @@ def only_nodes(graph: Graph, names: frozenset[str]) -> Graph:
     return msgspec.structs.replace(graph, nodes=tuple(n for n in graph.nodes if n.name in wanted))
 
 
+def all_needed_by(graph: Graph, name: str) -> set[str]:
+    """Return every node that a node needs, directly or not, and itself."""
+    return _with_all_needed({name}, _needs(graph))
+
+
 def task_of(node: Node) -> str:
     """Return the kind of task that performs a node."""
     if "task" in node.options:

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.core.digest import digest_value
 from penstock.core.records import Artifact, DatasetVersion
-from penstock.engine.platform_nodes import task_of
+from penstock.engine.platform_nodes import all_needed_by, task_of
 from penstock.engine.protocol import Given, Kind
 from penstock.engine.state import Job, Kept, NodeRun, RunView, Unit
 from penstock.pipeline import keys
@@ -193,10 +193,16 @@ def _word(edge: Edge, view: RunView) -> Given:
 
 
 def _samples(node: Node, view: RunView) -> tuple[Given, ...]:
-    """Return frames whose columns are named like the request's required fields, nearest to the evaluation first."""
+    """Return frames whose columns are named like the request's required fields, nearest to the function first.
+
+    Only frames the function rests on: what else has run by now depends on timing, and the cache key must not.
+    """
+    if node.options["examples"]:
+        return ()
     wanted = {f["name"] for f in node.options["fields"] if f["required"]}
+    needed = all_needed_by(view.job.graph, node.name)
     found: list[Given] = []
-    for run in reversed(list(view.runs.values())):
+    for run in reversed([r for name, r in view.runs.items() if name in needed]):
         for name, given, columns in _frames(run):
             if wanted & columns:
                 found.append(Given(argument=f"sample:{name}", form="lazy", artifact=given[0], dataset=given[1]))
