@@ -47,6 +47,11 @@ def _start(root: Path, goal: int, fault: str | None = None) -> subprocess.Popen[
     return subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, text=True)
 
 
+def _end(process: subprocess.Popen[str]) -> int:
+    with process:
+        return process.wait()
+
+
 def _table(root: Path) -> Table:
     return Lake(root).table("p", "d")
 
@@ -73,7 +78,7 @@ def _assert_same(found: Path, undisturbed: Path) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed")
-    assert _start(root, 4).wait() == 0
+    assert _end(_start(root, 4)) == 0
     return root
 
 
@@ -84,10 +89,10 @@ def test_an_intake_killed_at_a_point_is_whole_or_absent(
 ) -> None:
     """After the kill the next process goes on, and ends as if nothing had happened."""
     killed = _start(tmp_path, 4, f"{point}:kill:{visit}")
-    assert killed.wait() == -signal.SIGKILL
+    assert _end(killed) == -signal.SIGKILL
     versions = _table(tmp_path).versions()
     assert len(versions) == (visit if point == "intake_after_commit" else visit - 1)
-    assert _start(tmp_path, 4).wait() == 0
+    assert _end(_start(tmp_path, 4)) == 0
     _assert_same(tmp_path, undisturbed)
 
 
@@ -96,10 +101,10 @@ def test_an_intake_killed_at_a_point_is_whole_or_absent(
 def test_an_intake_whose_disk_fails_is_absent(point: str, action: str, undisturbed: Path, tmp_path: Path) -> None:
     """An error of the disk is one clear error, and the next intake goes on."""
     failed = _start(tmp_path, 4, f"{point}:{action}:2")
-    assert failed.wait() == 1
+    assert _end(failed) == 1
     assert len(_table(tmp_path).versions()) == 1
     assert _table(tmp_path).check() == []
-    assert _start(tmp_path, 4).wait() == 0
+    assert _end(_start(tmp_path, 4)) == 0
     _assert_same(tmp_path, undisturbed)
 
 
@@ -107,7 +112,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None
     """Killed again and again at any moment, the dataset ends as it does undisturbed."""
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     goal = 60
-    assert _start(calm, goal).wait() == 0
+    assert _end(_start(calm, goal)) == 0
     chance = random.Random(7)
     for _ in range(12):
         process = _start(wild, goal)
@@ -117,17 +122,17 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None
             process.wait(timeout=chance.uniform(0.0, 0.15))
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
-    assert _start(wild, goal).wait() == 0
+        _end(process)
+    assert _end(_start(wild, goal)) == 0
     _assert_same(wild, calm)
 
 
 def test_two_processes_take_each_intake_in_once(tmp_path: Path) -> None:
     """Writers that race refuse each other's stale intakes; every version is there once."""
     calm, race = tmp_path / "calm", tmp_path / "race"
-    assert _start(calm, 15).wait() == 0
+    assert _end(_start(calm, 15)) == 0
     racing = [_start(race, 15) for _ in range(3)]
-    assert [process.wait() for process in racing] == [0, 0, 0]
+    assert [_end(process) for process in racing] == [0, 0, 0]
     _assert_same(race, calm)
 
 
@@ -137,10 +142,10 @@ def test_a_stopped_writer_that_comes_back_is_refused(tmp_path: Path) -> None:
     deadline = time.monotonic() + 30
     while Path(f"/proc/{slow.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < deadline
-    assert _start(tmp_path, 1).wait() == 0
+    assert _end(_start(tmp_path, 1)) == 0
     before = _result(tmp_path)
     slow.send_signal(signal.SIGCONT)
-    assert slow.wait() == 0
+    assert _end(slow) == 0
     after = _result(tmp_path)
     assert before[:2] == after[:2]
     assert _table(tmp_path).check() == []
@@ -148,8 +153,8 @@ def test_a_stopped_writer_that_comes_back_is_refused(tmp_path: Path) -> None:
 
 def test_a_half_written_commit_is_named(tmp_path: Path) -> None:
     """A damaged log is an error with the file's name, never a guess."""
-    assert _start(tmp_path, 2).wait() == 0
-    path = sorted((tmp_path / "p" / "d" / "_delta_log").glob("*.json"))[-1]
+    assert _end(_start(tmp_path, 2)) == 0
+    path = max((tmp_path / "p" / "d" / "_delta_log").glob("*.json"))
     path.write_text(path.read_text()[:40])
     with pytest.raises(PenstockError, match=path.name):
         _table(tmp_path).latest()

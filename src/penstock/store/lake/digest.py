@@ -9,6 +9,7 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from blake3 import blake3
 
 from penstock.core.digest import canonical_json, digest_bytes
@@ -38,9 +39,9 @@ class _Column:
         kind = array.type
         if pa.types.is_struct(kind):
             for index in range(kind.num_fields):
-                self.child(kind.field(index).name).feed(pa.compute.struct_field(array, index))
+                self.child(kind.field(index).name).feed(pc.struct_field(array, index))
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            self._feed_lengths(pa.compute.list_value_length(array))
+            self._feed_lengths(pc.list_value_length(array))
             self.child("item").feed(array.flatten())
         elif pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
             self._feed_bytes(array)

@@ -123,8 +123,17 @@ def write_hidden(directory: Path, lists: Sequence[str], fresh: pl.DataFrame, ste
         return tuple(lists)
     merged = len(lists) >= MERGE_AFTER
     places = pl.concat([read_hidden(directory, lists), fresh]) if merged else fresh
-    name = f"{FOLDER}/{stem}.parquet"
+    name = _list_name(stem)
     (directory / FOLDER).mkdir(exist_ok=True)
     places.sort(_FILE, "row").write_parquet(directory / name, compression="zstd")
     sync_file(directory / name)
     return (name,) if merged else (*lists, name)
+
+
+def discard(directory: Path, stem: str) -> None:
+    """Remove the list of an intake that failed."""
+    (directory / _list_name(stem)).unlink(missing_ok=True)
+
+
+def _list_name(stem: str) -> str:
+    return f"{FOLDER}/{stem}.parquet"

@@ -47,6 +47,7 @@ class _Intake:
         number = (before.version.version if before else 0) + 1
         stem = f"{number:08d}-{secrets.token_hex(4)}"
         self.stem = stem
+        self._directory = place.directory
         self.schema = schema
         self.dtypes = polars_schema(schema)
         self.contract = {**rules.record(), **({"cursor": True} if rules.cursor else {})}
@@ -104,8 +105,10 @@ class _Intake:
                 )
 
     def discard(self) -> None:
+        """Remove what was written, after an error."""
         self.parts.discard()
         self.set_aside.discard()
+        hidden.discard(self._directory, self.stem)
 
 
 def take_in(place: Place, batches: Iterator[Batch], rules: IntakeRules) -> DatasetVersion | None:
