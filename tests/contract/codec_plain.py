@@ -33,7 +33,7 @@ class Popularity:
     nested: dict[str, object] = field(default_factory=dict)
 
 
-class Movie(Row):
+class Movie(Row, frozen=True):
     movie_id: int
     title: str
 

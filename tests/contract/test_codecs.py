@@ -32,7 +32,7 @@ def same_frame(back: Any, made: Any) -> bool:
 
 def same_stream(back: Any, made: Any) -> bool:
     expected = pl.concat(list(made))
-    return expected.equals(pl.DataFrame(pl.from_arrow(pa.Table.from_batches(list(back)))))
+    return bool(expected.equals(pl.DataFrame(pl.from_arrow(pa.Table.from_batches(list(back))))))
 
 
 def same_array(back: Any, made: Any) -> bool:

@@ -55,7 +55,7 @@ class ArrayCodec:
             sink.reserve(array.nbytes)
             npy.write_array_header_2_0(sink, npy.header_data_from_array_1_0(array))
             by_column = array.flags.f_contiguous and not array.flags.c_contiguous
-            flat = np.ascontiguousarray(array.T if by_column else array).reshape(-1)
+            flat = np.ascontiguousarray(cleared(array.T if by_column else array)).reshape(-1)
             if flat.nbytes:
                 sink.write(flat.view(np.uint8).data)  # as bytes, because times have no buffer of their own
             digest = blobs.keep(sink)
@@ -79,6 +79,17 @@ class ArrayCodec:
 
 
 _MAPPED_BYTES = 1 << 16
+
+
+def cleared(array: Any) -> Any:
+    """Return an equal array whose gaps between fields are zero; the same one where there are no gaps."""
+    names = array.dtype.names
+    if names is None or array.dtype.itemsize == sum(array.dtype[name].itemsize for name in names):
+        return array
+    clean = np.zeros(array.shape, array.dtype)
+    for name in names:
+        clean[name] = array[name]
+    return clean
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,13 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from penstock.core.digest import digest_bytes
 from penstock.core.errors import UnsupportedError
 from penstock.core.records import Artifact
 from penstock.store.blobs import Blobs
+from penstock.store.codecs.arrays import cleared
 from penstock.store.codecs.codec import libraries, type_name, unsupported
 from penstock.store.codecs.trusted import TRUSTED
 
@@ -51,6 +54,12 @@ class EstimatorCodec:
         _refuse_strangers(skops_io, data, artifact.type)
         return skops_io.loads(data, trusted=sorted(TRUSTED))
 
+
+# Text vectorisers remember the address of their stop words, to look at them once only; 0 makes them look again.
+_ADDRESS = "_stop_words_id"
+_NO_ADDRESS = {
+    "__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": "0", "is_json": True,
+}  # fmt: skip
 
 _OWN = "give the class save(path) and a classmethod load(path)"
 
@@ -103,15 +112,31 @@ class _Files:
             return node
         marked = "__loader__" in node
         return {
-            key: self._name(item) if marked and key == "file" and isinstance(item, str) else self.renamed(item)
+            key: _NO_ADDRESS
+            if key == _ADDRESS
+            else self._name(item)
+            if marked and key == "file" and isinstance(item, str)
+            else self.renamed(item)
             for key, item in node.items()
             if not (marked and key == "__id__")
         }
 
     def _name(self, before: str) -> str:
         content = self._source.read(before)
+        if before.endswith(".npy"):
+            content = _cleared_npy(content)
         digest = digest_bytes(content)
         if digest not in self._names:
             self._names[digest] = f"{len(self._names) + 1}.{before.rpartition('.')[2]}"
             self.contents[self._names[digest]] = content
         return self._names[digest]
+
+
+def _cleared_npy(content: bytes) -> bytes:
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    clean = cleared(array)
+    if clean is array:
+        return content
+    out = io.BytesIO()
+    np.save(out, clean, allow_pickle=False)
+    return out.getvalue()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -189,23 +190,34 @@ def _from_pandas(value: Any, form: str, more: dict[str, object]) -> Stream:
     stream = _stream(table.schema, [table], form, more={**more, **({"objects": objects} if objects else {})})
     back = pandas_frame(table.replace_schema_metadata(stream.schema.metadata), rows=None if objects else 0)
     wanted = value if objects else value.iloc[:0]
-    if list(back.dtypes) != list(wanted.dtypes) or (objects and not back.equals(wanted)):
+    if list(back.dtypes) != list(wanted.dtypes) or (objects and not _is_same(back, wanted, objects)):
         raise unsupported(value, "its columns would come back as other types or values", hint=_PANDAS_HINT)
     return stream
+
+
+def _is_same(back: Any, wanted: Any, objects: list[list[int]]) -> bool:
+    kinds = all(list(map(type, back.iloc[:, index])) == list(map(type, wanted.iloc[:, index])) for index, _ in objects)
+    return kinds and bool(back.equals(wanted))
 
 
 _PANDAS_HINT = "give every column one dtype, and text column names"
 
 
-def _pandas_table(value: Any) -> tuple[Any, list[int]]:
-    """Return the Arrow table, and the positions of columns that pandas keeps as objects."""
+def _pandas_table(value: Any) -> tuple[Any, list[list[int]]]:
+    """Return the Arrow table, and which columns pandas keeps as objects: position, whether NaN stands for missing."""
     if type_name(type(value)).rpartition(":")[2] != "DataFrame":
         raise unsupported(value, "subclasses of DataFrame hold more than columns", hint="return a plain DataFrame")
-    objects = [index for index, dtype in enumerate(value.dtypes) if str(dtype) == "object"]
+    objects = [
+        [index, _has_nan(value.iloc[:, index])] for index, kind in enumerate(value.dtypes) if str(kind) == "object"
+    ]
     try:
         return pa.Table.from_pandas(value), objects
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise unsupported(value, f"Arrow cannot hold it ({error})", hint=_PANDAS_HINT) from error
+
+
+def _has_nan(column: Any) -> int:
+    return int(any(type(item) is float for item in column[column.isna()]))
 
 
 def _from_pandas_series(value: Any) -> Stream:
@@ -217,10 +229,13 @@ def _from_pandas_series(value: Any) -> Stream:
 def pandas_frame(table: Any, *, rows: int | None = None) -> Any:
     """Return a pandas DataFrame of the first `rows` rows (all by default), with the dtypes it had."""
     frame = (table if rows is None else table.slice(0, rows)).to_pandas()
-    objects = read_more(table.schema).get("objects", [])
-    for index in objects:
-        if str(frame.dtypes.iloc[index]) != "object":
-            frame.isetitem(index, frame.iloc[:, index].astype(object))
+    for index, has_nan in read_more(table.schema).get("objects", []):
+        column = frame.iloc[:, index]
+        if column.dtype != object:
+            items = np.empty(len(frame), dtype=object)
+            items[:] = table.column(frame.columns[index]).slice(0, len(frame)).to_pylist()
+            column = type(column)(items, index=frame.index, dtype=object)
+        frame.isetitem(index, column.where(column.notna(), float("nan") if has_nan else None))
     return frame
 
 

@@ -71,7 +71,7 @@ class Encoder:
     def _encode_items(self, items: list[object] | tuple[object, ...], depth: int) -> list[Any]:
         kinds = set(map(type, items))
         # Long lists of numbers or texts are common and need no look at each item.
-        if kinds <= {str, bool, type(None)} or _are_ordinary_numbers(kinds, items):
+        if _are_ordinary(kinds, items):
             return list(items)
         return [self.encode(item, depth + 1) for item in items]
 
@@ -81,22 +81,31 @@ class Encoder:
         return _tagged(type(items).__name__, sorted(encoded, key=repr))
 
     def _encode_dict(self, items: dict[object, object], depth: int) -> Any:
-        if all(type(key) is str for key in items) and "$" not in items:
+        if all(type(key) is str and _is_unicode(key) for key in items) and "$" not in items:
             return {key: self.encode(item, depth + 1) for key, item in items.items()}
         pairs = [[self.encode(key, depth + 1), self.encode(item, depth + 1)] for key, item in items.items()]
         return _tagged("dict", pairs)
 
 
-def _are_ordinary_numbers(kinds: set[type], items: Sequence[Any]) -> bool:
+def _are_ordinary(kinds: set[type], items: Sequence[Any]) -> bool:
     if kinds == {float}:
         return all(map(math.isfinite, items))
-    return kinds == {int} and min(items) > -_LARGEST and max(items) < _LARGEST
+    if kinds == {int}:
+        return min(items) > -_LARGEST and max(items) < _LARGEST
+    return kinds == {str} and all(map(str.isascii, items))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` has no surrogates; JSON joins two of them into one character."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _encode_atom(value: object) -> Any:  # noqa: PLR0911 -- one line for each type
     match value:
-        case None | bool() | str():
+        case None | bool():
             return value
+        case str():
+            return value if _is_unicode(value) else _tagged("str", [ord(character) for character in value])
         case int():
             return value if -_LARGEST < value < _LARGEST else _tagged("int", hex(value))
         case float():
@@ -178,6 +187,7 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "timezone": timezone,
 }
 _READERS: dict[str, Callable[[Any], Any]] = {
+    "str": lambda codes: "".join(map(chr, codes)),
     "int": lambda text: int(text, 16),
     "float": float,
     "bytes": base64.b64decode,
