@@ -91,7 +91,7 @@ def _are_ordinary(kinds: set[type], items: Sequence[Any]) -> bool:
     if kinds == {float}:
         return all(map(math.isfinite, items))
     if kinds == {int}:
-        return min(items) > -_LARGEST and max(items) < _LARGEST
+        return bool(min(items) > -_LARGEST and max(items) < _LARGEST)
     return kinds == {str} and all(map(str.isascii, items))
 
 
