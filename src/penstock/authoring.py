@@ -7,11 +7,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
-from typing import Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 from penstock import project
 from penstock.pipeline.declare import Declarations, Declared, declare, names
 from penstock.pipeline.graph import Role
+
+if TYPE_CHECKING:  # loaded when a pipeline runs, not when one is written
+    from penstock.project.planning import PlanReport
+    from penstock.project.running import RunReport
 
 Function = Callable[..., object]
 F = TypeVar("F", bound=Function)
@@ -215,9 +219,9 @@ class Pipeline:
         """Reuse everything that `other` declares."""
         self.declared.include(other.declared)
 
-    def plan(self, *, params: Mapping[str, object] | None = None, now: datetime | str | None = None) -> object:
+    def plan(self, *, params: Mapping[str, object] | None = None, now: datetime | str | None = None) -> "PlanReport":
         """Say for each node whether it would run or be reused, and why; runs nothing."""
-        return project.plan_pipeline(self, params=params, now=now)
+        return project.plan_pipeline(self.declared, params=params, now=now)
 
     def run(
         self,
@@ -225,15 +229,20 @@ class Pipeline:
         params: Mapping[str, object] | None = None,
         now: datetime | str | None = None,
         force: Sequence[str] = (),
-    ) -> object:
+    ) -> "RunReport":
         """Run what changed, and release the result when every check passed.
 
         Args:
             params: Run parameters, as `{"recommender.factors": 128}`.
             now: Logical time of the run; the present when None.
             force: Nodes to run even if nothing changed.
+
+        Raises:
+            DeclarationError: The pipeline is wrong; every mistake is named.
+            StepError: User code failed; its traceback comes first.
+            CheckError: A check did not pass, so there is no release.
         """
-        return project.run_pipeline(self, params=params, now=now, force=force)
+        return project.run_pipeline(self.declared, params=params, now=now, force=force)
 
     def __repr__(self) -> str:
         heading = f"Pipeline {self.declared.name!r}" + (f": {self.declared.goal}" if self.declared.goal else "")

@@ -3,10 +3,9 @@
 Belongs here: putting the pieces together, and where the pipeline's module lies. Does not: the rules themselves.
 """
 
-import ast
 import inspect
-import linecache
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.core.digest import digest_bytes
 from penstock.core.refs import NAME
 from penstock.pipeline.annotations import Reader
 from penstock.pipeline.declare import Declarations
 from penstock.pipeline.drafts import EMPTY, Draft, Mistakes, Slot, read_draft
 from penstock.pipeline.fingerprint import Analyzer
-from penstock.pipeline.graph import Edge, Graph, Node, Param
+from penstock.pipeline.graph import CodeFile, Edge, Graph, Node, Param
+from penstock.pipeline.notebook import from_namespace
 from penstock.pipeline.order import arrange, cycles, inputs_of
 from penstock.pipeline.params import parse_type, type_text
 from penstock.pipeline.validate import REQUESTED, check_draft, is_plain, read_options
@@ -34,12 +35,14 @@ class Home:
         module: Name to import it by, with `import_root` on the path.
         variable: Name of the `Pipeline` object in it; "" when it has none.
         file: File of the module; None in a notebook.
+        text: Source of the module made of the cells of a notebook; "" when there is a file.
     """
 
     module: str
     variable: str
     import_root: Path
     file: Path | None
+    text: str = ""
 
 
 def describe(declared: Declarations, root: Path) -> Graph:
@@ -51,6 +54,19 @@ def describe(declared: Declarations, root: Path) -> Graph:
 
     Raises:
         DeclarationError: The pipeline is wrong; every mistake is named with its function and place.
+    """
+    return describe_live(declared, root)[0]
+
+
+def describe_live(declared: Declarations, root: Path) -> tuple[Graph, dict[str, bytes]]:
+    """Return the graph of a pipeline, and by path the files of its snapshot that lie on no disk: a notebook's cells.
+
+    Args:
+        declared: What its decorators said.
+        root: The project; paths in the graph are relative to it.
+
+    Raises:
+        DeclarationError: The pipeline is wrong, or a name its cells need is bound in none of them.
     """
     root = root.resolve()
     reader, mistakes = Reader(), Mistakes(root)
@@ -64,22 +80,23 @@ def describe(declared: Declarations, root: Path) -> Graph:
     _check_cycles(drafts, edges, mistakes)
     mistakes.raise_any()
     home, analyzer = home_of(declared, root), Analyzer(root)
-    if home.file is None:
-        analyzer.add_module(home.module, _cells(drafts, home.module))
-    described = _Describer(home, analyzer, replaced, root)
+    if home.text:
+        analyzer.add_module(home.module, home.text, called=declared.module, import_root=home.import_root)
+    described = _Describer(home, analyzer, replaced, root, declared.module)
     nodes = [described.node(draft, wired) for draft, wired in zip(drafts, edges, strict=True)]
-    files = analyzer.files(home.file) if home.file is not None else ()
-    return Graph(
+    texts = {_relative(home.import_root / f"{home.module}.py", root): home.text.encode()} if home.text else {}
+    graph = Graph(
         pipeline=declared.name,
         goal=declared.goal,
         entry=home.module,
         variable=home.variable,
         import_root=_relative(home.import_root, root),
         nodes=arrange(nodes),
-        files=files,
+        files=_files(home, analyzer, nodes, texts),
         python=platform.python_version(),
         warnings=tuple(dict.fromkeys(warning for node in nodes for warning in node.code.warnings)),
     )
+    return graph, texts
 
 
 def home_of(declared: Declarations, root: Path) -> Home:
@@ -89,7 +106,7 @@ def home_of(declared: Declarations, root: Path) -> Home:
     file_text = getattr(module, "__file__", None)
     file = Path(file_text).resolve() if file_text else None
     if file is None or not file.is_file():
-        return Home(declared.module, variable, root, None)
+        return _cells(declared, variable, root)
     if declared.module != "__main__":
         depth = declared.module.count(".") + (file.name == "__init__.py")
         return Home(declared.module, variable, file.parents[depth], file)
@@ -97,23 +114,22 @@ def home_of(declared: Declarations, root: Path) -> Home:
     return Home(module_name(file, import_root), variable, import_root, file)
 
 
-def _cells(drafts: Sequence[Draft], module: str) -> str:
-    """Return the inputs of a notebook or console put together: all that were run, or those that declare functions."""
-    history = getattr(sys.modules.get(module), "In", None)
-    if isinstance(history, list):
-        cells = [cell for cell in history if isinstance(cell, str)]
-    else:
-        files = dict.fromkeys(draft.declared.place.file for draft in drafts)
-        cells = ["".join(linecache.getlines(file)) for file in files if not Path(file).is_file()]
-    return "\n".join(cell for cell in cells if _is_python(cell))
+def _cells(declared: Declarations, variable: str, root: Path) -> Home:
+    """Return the home of a pipeline made in a notebook or console: one module out of the cells that were run."""
+    functions = [entry.function for entry in declared if inspect.unwrap(entry.function).__module__ == declared.module]
+    namespace = vars(sys.modules[declared.module]) if declared.module in sys.modules else {}
+    here = Path.cwd()  # where a notebook finds the modules beside it
+    name = f"{re.sub('[^a-z0-9]', '_', declared.name)}_notebook"
+    text = from_namespace(functions, namespace) if functions else ""
+    return Home(name, variable if functions else "", here if here.is_relative_to(root) else root, None, text)
 
 
-def _is_python(cell: str) -> bool:
-    try:
-        ast.parse(cell)
-    except SyntaxError:  # a cell of shell commands and magics
-        return False
-    return True
+def _files(home: Home, analyzer: Analyzer, nodes: Sequence[Node], texts: Mapping[str, bytes]) -> tuple[CodeFile, ...]:
+    if home.file is not None:
+        return analyzer.files(home.file)
+    modules = dict.fromkeys(node.function.partition(":")[0] for node in nodes)
+    found = [CodeFile(path=path, digest=digest_bytes(data)) for path, data in texts.items()]
+    return tuple(sorted([*found, *analyzer.files_of(modules)], key=lambda file: file.path))
 
 
 def import_root_of(file: Path) -> Path:
@@ -168,19 +184,24 @@ class _Describer:
     analyzer: Analyzer
     replaced: Mapping[str, tuple[str, ...]]
     root: Path
+    called: str
 
     def node(self, draft: Draft, edges: tuple[Edge, ...]) -> Node:
         function = inspect.unwrap(draft.declared.function)
         options = read_options(draft, Mistakes(self.root))
         if draft.role == "fallback":
             options["serves"] = list(self.replaced[draft.name])
-        module = self.home.module if function.__module__ == "__main__" else function.__module__
+        is_cell = bool(self.home.text) and function.__module__ == self.called
+        module = self.home.module if is_cell or function.__module__ == "__main__" else function.__module__
+        file, line = Path(draft.declared.place.file), draft.declared.place.line
+        if is_cell:  # the number of a cell changes each time it runs, and what is recorded must not
+            file, line = self.home.import_root / f"{module}.py", _line_of(function.__name__, self.home.text)
         return Node(
             name=draft.name,
             role=draft.role,
             function=f"{module}:{function.__qualname__}",
-            file=_relative(Path(draft.declared.place.file), self.root),
-            line=draft.declared.place.line,
+            file=_relative(file, self.root),
+            line=line,
             edges=edges,
             params=tuple(_param(draft, slot) for slot in draft.asked),
             outputs=draft.outputs,
@@ -190,6 +211,11 @@ class _Describer:
             doc=inspect.cleandoc(function.__doc__ or ""),
             code=self.analyzer.fingerprint(function),
         )
+
+
+def _line_of(name: str, text: str) -> int:
+    found = re.search(rf"^[ \t]*(?:async\s+)?def\s+{re.escape(name)}\b", text, re.MULTILINE)
+    return 1 if found is None else text.count("\n", 0, found.start()) + 1
 
 
 def _param(draft: Draft, slot: Slot) -> Param:

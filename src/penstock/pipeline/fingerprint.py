@@ -4,7 +4,8 @@ Read from the syntax trees, never by running anything. What cannot be seen that 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from penstock.core.digest import digest_bytes, digest_value
@@ -13,7 +14,7 @@ from penstock.pipeline.graph import CodeFile, Fingerprint, Part
 from penstock.pipeline.modules import Module, Project, Unit
 from penstock.pipeline.packages import Packages, is_ignored
 from penstock.pipeline.reach import Reach
-from penstock.pipeline.snapshot import loaded_files, module_files
+from penstock.pipeline.snapshot import imported_files, loaded_files, module_files
 
 
 class Analyzer:
@@ -37,15 +38,26 @@ class Analyzer:
         self._warnings: dict[str, None] = {}
         self._done: dict[frozenset[Unit], Fingerprint] = {}
         self._named: dict[tuple[str, str], str] = {}
+        self._aliases: dict[str, str] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What could not be seen in anything fingerprinted so far, one sentence each."""
         return tuple(self._warnings)
 
-    def add_module(self, name: str, source: str) -> None:
-        """Give the text of a module that is no file: the cells of a notebook, put together."""
+    def add_module(self, name: str, source: str, *, called: str = "", import_root: Path | None = None) -> None:
+        """Give the text of a module that is no file: the cells of a notebook, put together.
+
+        Args:
+            name: Name that other processes import it by.
+            source: Its text.
+            called: What the module of its functions is called here, as "__main__"; `name` when empty.
+            import_root: Where it finds the modules beside it; the root when None.
+        """
+        self._aliases[called or name] = name
         self._project.add_text(name, source)
+        if import_root is not None:
+            self._project.look_in(import_root)
 
     def fingerprint(self, function: Callable[..., object]) -> Fingerprint:
         """Fingerprint a function, following everything it reaches.
@@ -95,7 +107,18 @@ class Analyzer:
             DeclarationError: A file cannot be read as Python, or lies outside the project.
         """
         root = self._project.root
-        paths = {*module_files(entry, root, self._project), *(loaded_files(root) if with_loaded else ())}
+        return self._listed({*module_files(entry, root, self._project), *(loaded_files(root) if with_loaded else ())})
+
+    def files_of(self, modules: Iterable[str]) -> tuple[CodeFile, ...]:
+        """List every project file that some modules import, their own included where they have one, sorted by path.
+
+        Raises:
+            DeclarationError: A file cannot be read as Python.
+        """
+        return self._listed(set(imported_files(modules, self._project)))
+
+    def _listed(self, paths: AbstractSet[Path]) -> tuple[CodeFile, ...]:
+        root = self._project.root
         return tuple(
             CodeFile(path=path.relative_to(root).as_posix(), digest=digest_bytes(path.read_bytes()))
             for path in sorted(paths)
@@ -109,8 +132,8 @@ class Analyzer:
         return self._named[module, filename]
 
     def _look_up(self, module: str, filename: str) -> str:
-        if self._project.text(module) is not None:
-            return module
+        if module in self._aliases:
+            return self._aliases[module]
         path = Path(filename).resolve()
         if not path.is_file() or not self._project.holds(path):
             return ""

@@ -127,10 +127,14 @@ class Project:
         else:
             import_root = above
             self._places[name] = path
+        self.look_in(import_root)
+        return name
+
+    def look_in(self, import_root: Path) -> None:
+        """Look for modules in a folder before all others."""
         if import_root not in self.import_roots:
             self.import_roots.insert(0, import_root)
             self._found.clear()
-        return name
 
     def name_of(self, path: Path) -> str:
         """Return the module name of a file: with the packages around it, as far as they have `__init__.py`."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from penstock.core.digest import digest_bytes, digest_value
@@ -35,9 +35,17 @@ def module_files(entry: Path, root: Path, project: Project | None = None) -> tup
     entry = entry.resolve()
     if not project.holds(entry):
         raise DeclarationError((f"{entry}: lies outside the project at {str(project.root)!r}.",))
-    name = project.place(project.name_of(entry), entry)
+    return imported_files([project.place(project.name_of(entry), entry)], project)
+
+
+def imported_files(modules: Iterable[str], project: Project) -> tuple[Path, ...]:
+    """List every project file that some modules import, directly or not, their own included, sorted.
+
+    Raises:
+        DeclarationError: A file cannot be read as Python.
+    """
     found: set[Path] = set()
-    waiting = [name]
+    waiting = list(modules)
     seen: set[str] = set()
     while waiting:
         current = waiting.pop()
@@ -48,8 +56,9 @@ def module_files(entry: Path, root: Path, project: Project | None = None) -> tup
             waiting.append(current.rpartition(".")[0])
         module = project.module(current)
         path = project.find(current)
-        if module is not None and path is not None:
+        if path is not None:
             found.add(path)
+        if module is not None:
             waiting.extend(_imports_of(module))
     return tuple(sorted(found))
 

@@ -12,11 +12,12 @@ from penstock.engine.protocol import Engine, Task
 from penstock.engine.state import Job
 from penstock.pipeline.graph import Graph, Node
 from penstock.pipeline.params import all_params
+from penstock.project import shown
 from penstock.project.running import RunOptions
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PlanReport:
     """What a run would do.
 
@@ -29,6 +30,15 @@ class PlanReport:
     goal: str
     lines: tuple[PlanLine, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        rows = shown.plan_rows(self.lines)
+        table = [shown.table_text(rows)] if rows else []
+        return "\n".join([f"Plan of {self.pipeline}", *table, *(f"  warning: {w}" for w in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        rows = [*shown.plan_rows(self.lines), *(("warning", "", w) for w in self.warnings)]
+        return shown.table_html(f"Plan of {self.pipeline}", ("Action", "Node", "Why"), rows)
 
 
 def plan_graph(graph: Graph, workspace: Workspace, options: RunOptions, *, look: bool = True) -> PlanReport:

@@ -22,6 +22,7 @@ from penstock.engine.protocol import Engine
 from penstock.engine.state import Job, RunOutcome
 from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params
+from penstock.project import shown
 from penstock.project.proving import prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
@@ -52,7 +53,7 @@ class RunOptions:
     cause: str = "manual"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunReport:
     """What a run came to.
 
@@ -72,6 +73,27 @@ class RunReport:
     is_new_release: bool
     checks: tuple[CheckResult, ...]
     failures: dict[str, Failure]
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """What became of each node of the user's: "succeeded", "reused", "failed", "skipped"."""
+        own = {node.name for node in self.manifest.graph.nodes}
+        return {name: state.value for name, state in self.outcome.nodes.items() if name in own}
+
+    @property
+    def heading(self) -> str:
+        """The run in one line."""
+        release = f", release {self.release}" if self.release is not None else ", no release"
+        return f"Run {RunRef(self.run_id)} of {self.pipeline}: {self.state}{release}"
+
+    def __repr__(self) -> str:
+        tables = [shown.node_rows(self.nodes, self.failures), shown.check_rows(self.checks)]
+        return "\n".join([self.heading, *(shown.table_text(rows) for rows in tables if rows)])
+
+    def _repr_html_(self) -> str:
+        nodes = shown.node_rows(self.nodes, self.failures)
+        checks = shown.table_html("Checks", ("Result", "Check", "Found"), shown.check_rows(self.checks))
+        return f"<section>{shown.table_html(self.heading, ('State', 'Node', 'Why'), nodes)}{checks}</section>"
 
 
 def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener: Listener = ignore) -> RunReport:

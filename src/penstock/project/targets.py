@@ -11,12 +11,13 @@ from penstock.pipeline.inspect import find_target, inspect_project
 from penstock.project.workspace import Workspace
 
 
-def find_graph(workspace: Workspace, target: str | None = None) -> Graph:
+def find_graph(workspace: Workspace, target: str | None = None, *, name: str | None = None) -> Graph:
     """Return the graph of the pipeline meant.
 
     Args:
         workspace: The project.
         target: Name of a pipeline, path of its file, or None where there is only one.
+        name: Which pipeline of the file, where it may hold several.
 
     Raises:
         NotFoundError: There is no such pipeline or file.
@@ -24,7 +25,7 @@ def find_graph(workspace: Workspace, target: str | None = None) -> Graph:
         DeclarationError: The pipeline is wrong; every mistake is named.
     """
     root = workspace.settings.root
-    name = target if target is not None and not _is_path(target) else None
+    name = target if target is not None and not _is_path(target) else name
     file: Path | str = (
         Path(target).resolve()
         if target is not None and _is_path(target)

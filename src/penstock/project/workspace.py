@@ -70,8 +70,11 @@ def keep_code(graph: Graph, workspace: Workspace) -> str:
     target = workspace.home / "code" / tree
     if all(f.digest in workspace.blobs for f in graph.files) and target.is_dir():
         return tree
-    contents = read_files(workspace.settings.root, graph.files)
-    for file in graph.files:
+    # What is kept already need not lie on disk: the cells of a notebook never do.
+    contents = {f.path: workspace.blobs.read(f.digest) for f in graph.files if f.digest in workspace.blobs}
+    new = tuple(f for f in graph.files if f.path not in contents)
+    contents |= read_files(workspace.settings.root, new)
+    for file in new:
         if workspace.blobs.put(contents[file.path]) != file.digest:
             raise StoreError(f"{file.path} changed while it was read.", hint="run the command again")
     lay_out(contents, target)

@@ -164,6 +164,10 @@ def test_a_notebook_describes_and_a_cell_may_run_again(tmp_path: Path) -> None:
     finally:
         sys.modules["__main__"] = before
     assert [(node.function, node.returns, node.file, node.line) for node in graph.nodes] == [
-        ("__main__:a", ("float",), "<cell 3>", 2)
+        ("nb_notebook:a", ("float",), "nb_notebook.py", 6)
     ]
-    assert (graph.entry, graph.variable, graph.files) == ("__main__", "nb", ())
+    assert (graph.entry, graph.variable, [file.path for file in graph.files]) == (
+        "nb_notebook",
+        "nb",
+        ["nb_notebook.py"],
+    )
