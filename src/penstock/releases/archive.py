@@ -8,12 +8,15 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from penstock.core.digest import digest_bytes
 from penstock.core.errors import DamagedError, InputError
 from penstock.core.records import Artifact
-from penstock.releases.manifest import Manifest, decode_manifest
+from penstock.core.refs import parse_name
+from penstock.releases.manifest import FORMAT, Manifest, decode_manifest
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 
@@ -22,6 +25,9 @@ _MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 * 2**20
 _ENTRIES_LIMIT = 100_000
 _CHUNK = 2**20
+_ENCRYPTED = 0x1
+_FOREIGN = frozenset("\\:\0")  # separators and drives of other systems
+_UPGRADE = "it may be of a newer Penstock: upgrade, or export it again"
 
 
 def export_release(manifest_digest: str, blobs: Blobs, target: Path) -> Path:
@@ -57,7 +63,7 @@ def import_release(source: Path, blobs: Blobs) -> tuple[Manifest, str]:
     try:
         with zipfile.ZipFile(source) as archive:
             return _read(archive, source, blobs)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise InputError(f"{source} is not a release file: {error}.", hint="make one with penstock export") from error
 
 
@@ -67,10 +73,13 @@ def _read(archive: zipfile.ZipFile, source: Path, blobs: Blobs) -> tuple[Manifes
         raise InputError(f"{source} has {len(entries)} entries; a release has at most {_ENTRIES_LIMIT}.")
     for entry in entries:
         is_lawful = entry.filename == _MANIFEST or _ENTRY.fullmatch(entry.filename)
-        if not is_lawful or entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+        is_plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & _ENCRYPTED
+        if not is_lawful or not is_plain or entry.file_size != entry.compress_size:
             raise InputError(f"{source} holds an entry that no release file has: {entry.filename!r}.")
+    if sum(entry.file_size for entry in entries) > source.stat().st_size:  # entries that overlap multiply its size
+        raise InputError(f"{source} says it holds more than its size.")
     data = _manifest_bytes(archive, source)
-    manifest = decode_manifest(data)
+    manifest = _decoded(data, source)
     for entry in entries:
         if entry.filename != _MANIFEST:
             _take(archive, entry, blobs)
@@ -86,16 +95,37 @@ def _manifest_bytes(archive: zipfile.ZipFile, source: Path) -> bytes:
     return archive.read(_MANIFEST)
 
 
+def _decoded(data: bytes, source: Path) -> Manifest:
+    """Read the manifest, and refuse one that would lead outside the store once its code is laid out."""
+    try:
+        manifest = decode_manifest(data)
+    except msgspec.MsgspecError as error:
+        raise InputError(f"The manifest of {source} is not readable: {error}.", hint=_UPGRADE) from error
+    if manifest.format != FORMAT:
+        raise InputError(f"{source} has format {manifest.format}; this Penstock reads {FORMAT}.", hint=_UPGRADE)
+    parse_name(manifest.pipeline, what="pipeline")
+    for path in (manifest.graph.import_root, *(file.path for file in manifest.graph.files)):
+        if not _is_inside(path):
+            raise InputError(f"The manifest of {source} names a file outside its code: {path!r}.")
+    return manifest
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return not path.startswith("/") and ".." not in parts and not _FOREIGN.intersection(path)
+
+
 def _take(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, blobs: Blobs) -> None:
-    with blobs.writing() as path:
-        with archive.open(entry) as packed, path.open("wb") as file:
+    expected = entry.filename.removeprefix("blobs/")
+    with blobs.sink() as sink:
+        with archive.open(entry) as packed:
             while chunk := packed.read(_CHUNK):
-                file.write(chunk)
-        expected = entry.filename.removeprefix("blobs/")
-        found = blobs.put_file(path)
-    if found != expected:
-        blobs.delete(found)
-        raise DamagedError(f"Entry {expected} of the release file hashes to {found}: the file is damaged.")
+                sink.write(chunk)
+        # Compared before it is kept: bytes under a false name may be those of another blob that is needed here.
+        found = sink.finish()
+        if found != expected:
+            raise DamagedError(f"Entry {expected} of the release file hashes to {found}: the file is damaged.")
+        blobs.keep(sink)
 
 
 def needed(manifest: Manifest, blobs: Blobs) -> Iterator[str]:

@@ -70,10 +70,12 @@ class Answer:
     Attributes:
         json: The answer as JSON.
         fallback: The fallback gave it.
+        error: Type of the error for which the fallback answered, or None.
     """
 
     json: bytes
     fallback: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class Program:
         except Exception as error:  # user code may raise anything; this is its boundary
             if function.fallback is None:
                 raise _failed(f"Serve function {node!r} failed", error) from error
-        return Answer(function.fallback.answer(fields), fallback=True)
+            failure = type(error).__qualname__
+        return Answer(function.fallback.answer(fields), fallback=True, error=failure)
 
 
 def answers(program: Program, node: str, requests: Iterable[Mapping[str, Any]]) -> list[Any]:

@@ -1,6 +1,6 @@
 """Results: what a node made, by cache key, with the explanation that lets a plan say what has changed since."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ class Result(NewResult, frozen=True, kw_only=True):
 _T = schema.results
 _PUT = upsert(_T, "outputs", "facts", "explanation", "attempt_id", "made_at", "last_run_id")
 _GET = sa.select(_T).where(_T.c.key.in_(sa.bindparam("keys", expanding=True)))
+_ALL = sa.select(_T).order_by(_T.c.pipeline, _T.c.node, _T.c.part, _T.c.made_at)
 _DROP = sa.delete(_T).where(_T.c.key.in_(sa.bindparam("keys", expanding=True)))
 _HOLDING = (
     sa.delete(_T).where(sa.type_coerce(_T.c.outputs, sa.Text).contains(sa.bindparam("digest"))).returning(_T.c.key)
@@ -81,6 +82,12 @@ def newest(conn: sa.Connection, pipeline: str, node: str, part: str = "") -> Res
     """Return the result made or reused by the newest run: what a plan compares with to say what changed."""
     row = conn.execute(_NEWEST, {"of_pipeline": pipeline, "of_node": node, "of_part": part}).mappings().one_or_none()
     return None if row is None else msgspec.convert(fields(row), Result)
+
+
+def every(conn: sa.Connection) -> Iterator[Result]:
+    """Yield all results, node by node; what is kept for reuse."""
+    for row in conn.execution_options(yield_per=1000).execute(_ALL).mappings():
+        yield msgspec.convert(fields(row), Result)
 
 
 def touch(conn: sa.Connection, keys: Collection[str], *, run_id: int) -> None:

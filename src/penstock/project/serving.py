@@ -1,0 +1,235 @@
+"""Answers with a release: a server that follows the live release, or one request by itself."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.core.errors import ArtifactError, InputError, NotFoundError, StepError
+from penstock.core.records import Record
+from penstock.core.refs import ReleaseRef
+from penstock.pipeline.graph import Node
+from penstock.project.moving import find_release
+from penstock.project.workspace import Workspace, read_manifest
+from penstock.releases.manifest import Manifest
+from penstock.serving.ask import AskOptions, Reply
+from penstock.serving.supervisor import LiveRelease, ServeOptions, serve
+from penstock.store.ledger import releases
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to serve, and by how many processes.
+
+    Attributes:
+        port: 0 takes any free one.
+        workers: Processes that answer.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+
+
+class Route(Record, frozen=True, kw_only=True):
+    """A serve function as callers see it.
+
+    Attributes:
+        path: "/movies/recommend".
+        fields: A request that has the right fields: one that was asked when the release was made, or made up.
+        doc: First line of its docstring.
+    """
+
+    path: str
+    function: str
+    fields: dict[str, Any]
+    doc: str = ""
+
+
+class Answered(Record, frozen=True, kw_only=True):
+    """An answer to one request.
+
+    Attributes:
+        answer: Plain JSON.
+        fallback: The fallback gave it.
+        kept: Whether the prediction is stored, so that the truth can be joined to it.
+    """
+
+    release: str
+    function: str
+    prediction_id: str
+    answer: Any
+    fallback: bool
+    kept: bool
+
+
+def served_release(target: str | None, workspace: Workspace) -> releases.Release:
+    """Return the release meant: "movies@3", "movies" for its live one, or the only live one of the project.
+
+    Raises:
+        NotFoundError: There is no such release, or none at all yet.
+        InputError: Several pipelines have one, and none is named.
+    """
+    if target is not None:
+        return find_release(target, workspace)
+    with workspace.ledger.read() as conn:
+        names = sorted({release.pipeline for release in releases.of_pipeline(conn)})
+    # Of several pipelines, the ones whose file the engineer has named are the ones that are kept.
+    main = [name for name in names if workspace.settings.policy(name).file is not None]
+    wanted = main if len(main) == 1 else names
+    if not wanted:
+        raise NotFoundError(
+            f"Nothing to serve: no pipeline in {str(workspace.settings.root)!r} has a release yet.",
+            hint="make one: penstock run",
+        )
+    if len(wanted) > 1:
+        raise InputError(f"{len(wanted)} pipelines have a release.", hint=f"say which: {', '.join(wanted)}")
+    return find_release(wanted[0], workspace)
+
+
+def serve_options(
+    target: str | None, workspace: Workspace, address: Address, *, on_ready: Callable[[str], None] | None = None
+) -> ServeOptions:
+    """Return how to serve a pipeline; each newer release is taken up, unless one was named as "movies@3".
+
+    Raises:
+        NotFoundError: There is no such release, or none at all yet.
+        InputError: Several pipelines have one, and none is named.
+    """
+    found = served_release(target, workspace)
+    is_pinned = target is not None and "@" in target
+
+    def current() -> LiveRelease | None:
+        if is_pinned:
+            return _live(found)
+        with workspace.ledger.read() as conn:
+            live = releases.live(conn, found.pipeline)
+        return None if live is None else _live(live)
+
+    return ServeOptions(
+        pipeline=found.pipeline,
+        home=workspace.home,
+        current_release=current,
+        host=address.host,
+        port=address.port,
+        workers=address.workers,
+        on_ready=on_ready,
+    )
+
+
+def serve_pipeline(
+    target: str | None, workspace: Workspace, address: Address, *, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve a pipeline until SIGTERM or Ctrl-C, then answer what is under way and return.
+
+    Args:
+        target: "movies", "movies@3" for one release whatever comes after it, or None for the only pipeline.
+        workspace: The project.
+        address: Where.
+        on_ready: Called once with the URL when requests are answered.
+
+    Raises:
+        NotFoundError: There is no such release, or none at all yet.
+        InputError: The address cannot be used, or several pipelines may be meant.
+        PenstockError: The release cannot be loaded.
+    """
+    serve(serve_options(target, workspace, address, on_ready=on_ready))
+
+
+def routes_of(release: releases.Release, workspace: Workspace) -> list[Route]:
+    """Return the serve functions of a release, each with a request to try."""
+    manifest = read_manifest(release.manifest_digest, workspace)
+    return [
+        Route(
+            path=f"/{release.pipeline}/{node.name}",
+            function=node.name,
+            fields=_example(node, manifest),
+            doc=node.doc.strip().partition("\n")[0],
+        )
+        for node in manifest.graph.nodes
+        if node.role == "serve"
+    ]
+
+
+def predict(target: str | None, request: bytes, workspace: Workspace, *, function: str | None = None) -> Answered:
+    """Answer one request with a release, in a process of its own; the prediction is stored like a server's.
+
+    Args:
+        target: "movies", "movies@3", or None for the only pipeline.
+        request: The fields as JSON.
+        workspace: The project.
+        function: The serve function; may be left out where there is only one.
+
+    Raises:
+        NotFoundError: There is no such release or function.
+        InputError: The request does not fit the fields, or it is not clear what is meant.
+        StepError: The function failed, with the user's own frames.
+    """
+    release = served_release(target, workspace)
+    name = _one_function(release, workspace, function)
+    options = AskOptions(
+        home=os.fspath(workspace.home), manifest=release.manifest_digest, release=str(release.ref), function=name
+    )
+    command = [sys.executable, "-P", "-m", "penstock.serving.ask", msgspec.json.encode(options).decode()]
+    done = subprocess.run(command, cwd=workspace.settings.root, input=request, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise StepError(
+            f"The process that answers with {release.ref} ended with {done.returncode}.",
+            hint="what it said stands above",
+        )
+    reply = msgspec.json.decode(done.stdout, type=Reply)
+    if reply.error is not None:
+        code, message, hint = reply.error
+        raise _raised(code, message, _fields_hint(release, workspace, name) if code == "request" else hint)
+    return Answered(
+        release=str(release.ref),
+        function=name,
+        prediction_id=reply.prediction_id,
+        answer=msgspec.json.decode(reply.answer),
+        fallback=reply.fallback,
+        kept=reply.kept,
+    )
+
+
+def _live(release: releases.Release) -> LiveRelease:
+    return LiveRelease(ref=ReleaseRef(release.pipeline, release.version), manifest=release.manifest_digest)
+
+
+def _one_function(release: releases.Release, workspace: Workspace, wanted: str | None) -> str:
+    if wanted is not None:
+        return wanted
+    names = [route.function for route in routes_of(release, workspace)]
+    if not names:
+        raise NotFoundError(f"{release.ref} has no serve function.", hint="write one with @pipeline.serve, then run")
+    if len(names) > 1:
+        raise InputError(f"{release.ref} has {len(names)} serve functions.", hint=f"say --function {'|'.join(names)}")
+    return names[0]
+
+
+def _fields_hint(release: releases.Release, workspace: Workspace, function: str) -> str:
+    example = next(route.fields for route in routes_of(release, workspace) if route.function == function)
+    return f"a request looks like {msgspec.json.encode(example).decode()}"
+
+
+def _example(node: Node, manifest: Manifest) -> dict[str, Any]:
+    asked = manifest.examples.get(node.name)
+    if asked:
+        return asked[0].fields
+    made_up = {"int": 1, "float": 1.0, "str": "text", "bool": True}
+    return {param.name: made_up.get(param.type, []) for param in node.params if param.required}
+
+
+def _raised(code: str, message: str, hint: str) -> InputError | NotFoundError | ArtifactError | StepError:
+    match code:
+        case "not_found":
+            return NotFoundError(message, hint=hint)
+        case "request" | "input":
+            return InputError(message, hint=hint)
+        case "artifact" | "damaged" | "unsupported":
+            return ArtifactError(message, hint=hint)
+        case _:
+            return StepError(message, hint=hint)
