@@ -221,8 +221,7 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
         if create.is_same_content(manifest, live):
             return run.job.champion.release, False
     # A release reads every byte of what it stands on; nothing damaged gets in unseen.
-    for artifact in manifest.artifacts.values():
-        run.workspace.blobs.verify(artifact.digest)
+    create.secure(manifest, run.workspace.blobs)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
     faults.point("release_before_commit")
     name = manifest.pipeline
