@@ -80,7 +80,7 @@ def test_without_a_key_every_row_stays(table: Table) -> None:
 
 def test_upserts_again_and_again_equal_a_plain_dictionary(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small intakes, with lists merged, compaction between and several passes over the keys, lose nothing."""
-    monkeypatch.setattr(hidden, "ROWS_PER_PASS", 40)
+    monkeypatch.setattr(hidden, "ROWS_PER_PASS", 4)
     monkeypatch.setattr(hidden, "MERGE_AFTER", 3)
     newest: dict[int, int] = {}
     for number in range(24):

@@ -16,8 +16,9 @@ from penstock.store.lake.disk import sync_file
 FOLDER = "_hidden"
 # More lists than this are merged into one, so that a version never names many.
 MERGE_AFTER = 16
-# Keys of this many rows are held in memory at once; more rows are resolved in several passes over the key columns.
-ROWS_PER_PASS = 50_000_000
+# Keys of this many new rows are held in memory at once (about 25 bytes each); for more of them the key columns are
+# read in several passes. Old rows only stream past, so a large table costs no memory.
+ROWS_PER_PASS = 20_000_000
 
 _ROW = "__row"
 _FILE = "file"
@@ -71,8 +72,7 @@ def find_hidden(
         new: Files of this intake.
         hidden: Places hidden already; they are not returned again.
     """
-    total = sum(rows for _, rows in (*old, *new))
-    passes = max(1, -(-total // ROWS_PER_PASS))
+    passes = max(1, -(-sum(rows for _, rows in new) // ROWS_PER_PASS))
     found = []
     for number in range(passes):
         fresh = _keys(directory, key, new, share=(number, passes))
