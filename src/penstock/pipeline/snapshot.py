@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from penstock.core.digest import digest_bytes, digest_value
 from penstock.core.errors import DamagedError, DeclarationError
@@ -104,8 +104,11 @@ def lay_out(files: Mapping[str, bytes], target: Path) -> Path:
     Files are read-only. A folder that is there already is checked, and kept if its bytes are right.
 
     Raises:
-        DamagedError: `target` is there and holds other bytes.
+        DamagedError: `target` is there and holds other bytes, or a file's path leads out of it.
     """
+    for name in files:
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+            raise DamagedError(f"The code snapshot names a file outside itself: {name!r}.", hint="make a new release")
     if target.exists():
         _check(files, target)
         return target

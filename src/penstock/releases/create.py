@@ -4,22 +4,24 @@ Every run that reached its end has one, so runs and releases are compared by the
 only the manifest of a run whose checks all passed may become a release.
 """
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from penstock.core.errors import CheckError
-from penstock.core.records import Artifact, CheckResult, Interval
+from penstock.core.records import Artifact, CheckResult, DatasetVersion, Interval
 from penstock.core.settings import Policy
 from penstock.core.states import NodeState
 from penstock.engine.platform_nodes import frozen_name, is_platform
 from penstock.engine.state import Kept, RunOutcome
 from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import Edge, Graph, Node
-from penstock.releases.manifest import Example, Manifest, ReleasedDataset, ReleasedEvaluation
+from penstock.releases.archive import needed
+from penstock.releases.environment import environment
+from penstock.releases.manifest import Example, Manifest, ReleasedDataset, ReleasedEvaluation, encode_manifest
+from penstock.store import codecs
+from penstock.store.blobs import Blobs
 
 
 def manifest_of(
@@ -53,7 +55,11 @@ def manifest_of(
         serving=_serving(graph, outcome.kept),
         datasets={
             name: ReleasedDataset(
-                version=v.version, digest=v.digest, schema=v.schema, contract=v.contract, watermark=v.watermark
+                version=v.version,
+                digest=v.digest,
+                schema=v.schema,
+                contract=v.contract,
+                watermark=_newest_time(graph.node(name), v),
             )
             for name, v in sorted(outcome.datasets.items())
         },
@@ -77,9 +83,12 @@ def is_same_content(one: Manifest, other: Manifest) -> bool:
     return _content(one) == _content(other)
 
 
-def _content(manifest: Manifest) -> Manifest:
-    artifacts = {name: a for name, a in manifest.artifacts.items() if CHAMPION not in name.split("/")[1:2]}
-    return msgspec.structs.replace(manifest, artifacts=artifacts, checks=(), evaluations={}, champion=None)
+def _content(manifest: Manifest) -> bytes:
+    # As bytes: one of the two was just made, the other read from JSON, where tuples have become lists.
+    judged = {f"{n.name}/{CHAMPION}" for n in manifest.graph.nodes if n.role == "evaluate"}
+    artifacts = {name: a for name, a in manifest.artifacts.items() if name.rpartition("/")[0] not in judged}
+    content = msgspec.structs.replace(manifest, artifacts=artifacts, checks=(), evaluations={}, champion=None)
+    return encode_manifest(content)
 
 
 def with_check(manifest: Manifest, check: CheckResult) -> Manifest:
@@ -94,7 +103,7 @@ def gate(manifest: Manifest, outcome: RunOutcome) -> None:
         CheckError: Names the first check that failed, or the node that is not done.
     """
     done = {NodeState.SUCCEEDED, NodeState.REUSED}
-    failed = [c for c in manifest.checks if not c.passed]
+    failed = [c for c in (*manifest.checks, *outcome.checks) if not c.passed]
     if failed:
         raise CheckError(
             f"Check {failed[0].name!r} failed for {manifest.pipeline} run r{outcome.run_id}: {failed[0].message}",
@@ -105,14 +114,24 @@ def gate(manifest: Manifest, outcome: RunOutcome) -> None:
         raise CheckError(f"Run r{outcome.run_id} of {manifest.pipeline} did not finish {undone[0]!r}.")
 
 
-def environment() -> dict[str, Any]:
-    """Return the exact versions of Python and of every installed distribution."""
-    found: dict[str, str] = {}
-    for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name is not None:
-            found.setdefault(name.lower().replace("_", "-"), distribution.version)
-    return {"python": platform.python_version(), "packages": dict(sorted(found.items()))}
+def secure(manifest: Manifest, blobs: Blobs) -> None:
+    """Read every byte a release stands on, and wait until it is on the disk.
+
+    Raises:
+        DamagedError: A blob is missing, or not the bytes that were stored.
+        StoreError: The disk refused.
+    """
+    parts = [d for artifact in manifest.artifacts.values() for d in codecs.blobs_of(artifact, blobs)]
+    digests = sorted({*needed(manifest, blobs), *parts})
+    for digest in digests:
+        blobs.verify(digest)
+    blobs.sync(digests)
+
+
+def _newest_time(node: Node, version: DatasetVersion) -> str | None:
+    # A source's own cursor may hold file times of this machine, which are no part of what the release is.
+    is_time = bool(node.options.get("time")) and isinstance(version.watermark, str)
+    return str(version.watermark) if is_time else None
 
 
 def _serving(graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, dict[str, Artifact]]:
@@ -147,7 +166,8 @@ def _evaluations(graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) -> dict[s
 def _means(summary: Kept) -> dict[str, dict[str, Interval]]:
     means: dict[str, dict[str, Interval]] = {}
     for row in summary.facts.get("metrics", []):
-        if not row["slice"]:
+        # A single example has a mean without an interval: nothing is known by it, so nothing is claimed.
+        if not row["slice"] and row["mean"] is not None and row["low"] is not None:
             interval = Interval(mean=row["mean"], low=row["low"], high=row["high"], n=row["n"])
             means.setdefault(row["model"], {})[row["metric"]] = interval
     return means

@@ -17,13 +17,17 @@ FORMAT = 1
 
 
 class ReleasedDataset(Record, frozen=True, kw_only=True):
-    """The version of a dataset a release was made from, with the schema and contract it enforces."""
+    """The version of a dataset a release was made from, with the schema and contract it enforces.
+
+    Attributes:
+        watermark: Newest value of its time column, ISO 8601; None for a dataset without one.
+    """
 
     version: int
     digest: str
     schema: tuple[tuple[str, str], ...]
     contract: dict[str, Any] = {}
-    watermark: Any = None
+    watermark: str | None = None
 
 
 class ReleasedEvaluation(Record, frozen=True, kw_only=True):

@@ -3,6 +3,6 @@
 Belongs here: one module per family of types, and `registry` that chooses among them.
 """
 
-from penstock.store.codecs.registry import blobs_of, load, save
+from penstock.store.codecs.registry import blobs_of, follow, load, save
 
-__all__ = ["blobs_of", "load", "save"]
+__all__ = ["blobs_of", "follow", "load", "save"]

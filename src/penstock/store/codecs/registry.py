@@ -1,4 +1,4 @@
-"""Which codec takes which value, and the three doors: `save`, `load`, `blobs_of`.
+"""Which codec takes which value, and the doors: `save`, `load`, `blobs_of`, `follow`.
 
 Belongs here: the order in which codecs are asked. A value's type is looked at, no library is imported to test it.
 """
@@ -65,17 +65,29 @@ def blobs_of(artifact: Artifact, blobs: Blobs) -> list[str]:
     Raises:
         DamagedError: A listing is missing or damaged.
     """
-    return list(dict.fromkeys(_walk(artifact, blobs)))
+    return list(dict.fromkeys(follow(artifact, blobs)))
 
 
-def _walk(artifact: Artifact, blobs: Blobs) -> Iterator[str]:
-    yield artifact.digest
-    if not _codec(artifact).is_listing:
-        return
-    listing = load_listing(artifact, blobs)
-    yield from (file.digest for file in listing.files)
-    for part in listing.parts:
-        yield from _walk(part, blobs)
+def follow(artifact: Artifact, blobs: Blobs) -> Iterator[str]:
+    """Yield the digests of an artifact's blobs; each comes before it is read, so that it may be fetched by then.
+
+    Raises:
+        DamagedError: A listing is missing or damaged.
+        ArtifactError: A codec is not known here.
+    """
+    waiting = [artifact]
+    seen: set[tuple[str, str]] = set()  # listings that name each other twice over would multiply without it
+    while waiting:
+        current = waiting.pop()
+        if (current.digest, current.codec) in seen:
+            continue
+        seen.add((current.digest, current.codec))
+        codec = _codec(current)
+        yield current.digest
+        if codec.is_listing:
+            listing = load_listing(current, blobs)
+            yield from (file.digest for file in listing.files)
+            waiting.extend(reversed(listing.parts))
 
 
 def _codec(artifact: Artifact) -> Codec:
