@@ -41,6 +41,7 @@ COMMANDS = {
     "export": Entry("penstock.cli.moving:export", "Write a release to one file."),
     "import": Entry("penstock.cli.moving:import_", "Take in a release from a file."),
     "doctor": Entry("penstock.cli.doctor:doctor", "Check what is kept, and say how to mend it."),
+    "gc": Entry("penstock.cli.doctor:gc", "Remove what nothing needs; say what would go first."),
     "demo": Entry("penstock.cli.demo:demo", "Run the movies example from data to served answers."),
 }
 

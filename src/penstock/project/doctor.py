@@ -132,18 +132,18 @@ def _look_at_blobs(workspace: Workspace, found: Survey) -> None:
             found.broken[digest] = digest in blobs
             _tell_broken(digest, need, error, found=found, workspace=workspace)
     how = "read and hashed" if found.is_deep else "there, and unchanged since they were last hashed"
-    found.looked.append(f"{count:,} blobs ({in_units(size)}) that results, releases or runs need: {how}")
+    found.looked.append(f"{counted(count, 'blob')} ({in_units(size)}) that results, releases or runs need: {how}")
     orphans = [digest for digest in blobs.digests() if digest not in found.refs.blobs]
     if orphans:
         lying = sum(blobs.path(digest).stat().st_size for digest in orphans)
-        _note_left_over(found, "blobs", f"{len(orphans):,} blobs ({in_units(lying)}) that nothing refers to")
+        _note_left_over(found, "blobs", f"{counted(len(orphans), 'blob')} ({in_units(lying)}) that nothing refers to")
     stale = blobs.stale_temporaries(SETTLED_S)
     if stale:
-        _note_left_over(found, "blobs", f"{len(stale):,} half-written things of processes that died")
+        _note_left_over(found, "blobs", f"{counted(len(stale), 'half-written thing')} of processes that died")
 
 
 def _note_left_over(found: Survey, room: str, what: str) -> None:
-    found.note(room, f"There are {what}.", "penstock gc shows and removes what nothing needs")
+    found.note(room, f"Left over: {what}.", "penstock gc shows and removes what nothing needs")
 
 
 def _tell_broken(digest: str, need: Need, error: ArtifactError, *, found: Survey, workspace: Workspace) -> None:
@@ -210,7 +210,7 @@ def _look_at_lake(workspace: Workspace, found: Survey) -> None:
             )
     if tables:
         how = "every file read and hashed" if found.is_deep else "every file there, of the size it should have"
-        found.looked.append(f"{len(tables)} tables of the lake: {how}")
+        found.looked.append(f"{counted(len(tables), 'table')} of the lake: {how}")
 
 
 def _look_at_code(workspace: Workspace, found: Survey) -> None:
@@ -224,7 +224,7 @@ def _look_at_code(workspace: Workspace, found: Survey) -> None:
                 f"The code laid out in {folder / name} is not what was snapshotted.",
                 "penstock doctor --repair removes it; it is laid out again from the blobs",
             )
-    found.looked.append(f"{len(names)} code snapshots")
+    found.looked.append(counted(len(names), "code snapshot"))
 
 
 def _laid_out(workspace: Workspace, name: str) -> Iterator[CodeFile]:
@@ -253,3 +253,8 @@ def in_units(size_bytes: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def counted(count: int, thing: str) -> str:
+    """Return "1 blob", "2,000 blobs"."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"

@@ -6,7 +6,7 @@ Damaged bytes are set aside, never deleted; a result they belonged to is forgott
 import shutil
 
 from penstock.core.process import is_known_dead
-from penstock.project.doctor import SETTLED_S, Examination, Survey, survey
+from penstock.project.doctor import SETTLED_S, Examination, Survey, counted, survey
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import events, leases, recovery, results
 
@@ -50,7 +50,7 @@ def _mend(workspace: Workspace, found: Survey) -> list[str]:
         else:
             path.unlink()
     if stale:
-        done.append(f"Removed {len(stale)} half-written things of processes that died.")
+        done.append(f"Removed {counted(len(stale), 'half-written thing')} of processes that died.")
     if len(done) > 1:
         with workspace.ledger.write() as conn:
             events.append(conn, actor="doctor", action="store.mended", target="store", details={"done": done})
@@ -65,7 +65,7 @@ def _end_dead_work(workspace: Workspace) -> list[str]:
             leases.revoke(conn, name)
     done = [f"Marked r{run_id} lost: its process is dead." for run_id in lost]
     if dead:
-        done.append(f"Took {len(dead)} {'lease' if len(dead) == 1 else 'leases'} back from dead processes.")
+        done.append(f"Took {counted(len(dead), 'lease')} back from dead processes.")
     return done
 
 
@@ -75,7 +75,7 @@ def _set_aside(workspace: Workspace, found: Survey) -> list[str]:
     for digest in damaged:
         aside.mkdir(exist_ok=True)
         workspace.blobs.path(digest).replace(aside / digest)
-    return [f"Set {len(damaged)} damaged blobs aside in {aside}."] if damaged else []
+    return [f"Set {counted(len(damaged), 'damaged blob')} aside in {aside}."] if damaged else []
 
 
 def _forget_results(workspace: Workspace, found: Survey) -> list[str]:
