@@ -213,7 +213,8 @@ def test_one_of_several_pipelines_in_a_file_runs_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("now", ["2026-03-01", "2026-03-01T04:00:00+00:00"])
 def test_the_logical_time_may_be_given_as_text(tmp_path: Path, now: str) -> None:
-    code = f"@shop.step\ndef day(now) -> str:\n    return str(now.date())\nif __name__ == '__main__':\n    print(shop.run(now={now!r}).outcome.now)\n"
+    step = "@shop.step\ndef day(now) -> str:\n    return str(now.date())\n"
+    code = f"{step}if __name__ == '__main__':\n    print(shop.run(now={now!r}).outcome.now)\n"
     (tmp_path / "shop.py").write_text(SETUP + code, encoding="utf-8")
     done = python(tmp_path, "shop.py")
     assert done.stdout.startswith("2026-03-01T"), done.stderr
