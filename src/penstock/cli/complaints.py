@@ -1,4 +1,4 @@
-"""How failures are told: message and hint on standard error, JSON where it was asked for, an exit code; no traceback."""
+"""How failures are told: message and hint on standard error, JSON where asked for, an exit code; never a traceback."""
 
 import json
 import sys

@@ -295,6 +295,8 @@ def _brief(run: NodeRun, kept: Kept) -> dict[str, Any]:
         brief["dataset"] = str(run.dataset)
     if run.failures:
         brief["failure"] = msgspec.to_builtins(run.failures[0])
+    if "table" in kept.facts:  # what an evaluation found, for whoever looks at the run later
+        brief["table"] = kept.facts["table"]
     return brief
 
 

@@ -1,0 +1,77 @@
+"""What differs between two runs or releases: finds the manifests a person means, and has them compared."""
+
+from penstock.core.errors import InputError, NotFoundError
+from penstock.core.refs import ReleaseRef, RunRef, parse_ref
+from penstock.project.workspace import Workspace, read_manifest
+from penstock.releases.compare import Difference, compare
+from penstock.store.ledger import releases, runs
+
+_LOOKED_AT = 200
+
+
+def diff(workspace: Workspace, before: str | None = None, after: str | None = None) -> Difference:
+    """Compare two runs or releases.
+
+    Args:
+        workspace: The project.
+        before: "r41" or "movies@3". Alone, it is compared with the one before it.
+        after: The same; without both, the last two runs are compared.
+
+    Raises:
+        InputError: A text is no reference, or a run ended before there was anything to compare.
+        NotFoundError: There is no such run or release, or none before it.
+    """
+    if before is None:
+        last = _last_run(workspace)
+        return _compare(_run_before(last, workspace), last, workspace)
+    if after is None:
+        given = parse_ref(before)
+        return _compare(_one_before(given, workspace), given, workspace)
+    return _compare(parse_ref(before), parse_ref(after), workspace)
+
+
+def _compare(before: ReleaseRef | RunRef, after: ReleaseRef | RunRef, workspace: Workspace) -> Difference:
+    one, other = (_manifest_digest(ref, workspace) for ref in (before, after))
+    pair = (str(before), read_manifest(one, workspace)), (str(after), read_manifest(other, workspace))
+    return compare(*pair, workspace.blobs)
+
+
+def _manifest_digest(ref: ReleaseRef | RunRef, workspace: Workspace) -> str:
+    with workspace.ledger.read() as conn:
+        if isinstance(ref, ReleaseRef):
+            return releases.get(conn, ref).manifest_digest
+        run = runs.get(conn, ref.id)
+    if run.manifest_digest is None:
+        raise InputError(
+            f"Run {str(ref)!r} has nothing to compare: it is {run.state.value} and did not reach its end.",
+            hint="compare runs that ended by themselves; `penstock runs` lists them",
+        )
+    return run.manifest_digest
+
+
+def _one_before(ref: ReleaseRef | RunRef, workspace: Workspace) -> ReleaseRef | RunRef:
+    if isinstance(ref, RunRef):
+        return _run_before(ref, workspace)
+    if ref.version == 1:
+        raise NotFoundError(f"There is no release before {str(ref)!r}.", hint="name two: penstock diff A B")
+    return ReleaseRef(ref.pipeline, ref.version - 1)
+
+
+def _last_run(workspace: Workspace) -> RunRef:
+    with workspace.ledger.read() as conn:
+        found = next((r for r in runs.page(conn, limit=_LOOKED_AT) if r.manifest_digest is not None), None)
+    if found is None:
+        raise NotFoundError("There is no run to compare yet.", hint="make one: penstock run")
+    return RunRef(found.id)
+
+
+def _run_before(ref: RunRef, workspace: Workspace) -> RunRef:
+    with workspace.ledger.read() as conn:
+        pipeline = runs.get(conn, ref.id).pipeline
+        earlier = runs.page(conn, pipeline=pipeline, before=ref.id, limit=_LOOKED_AT)
+    found = next((r for r in earlier if r.manifest_digest is not None), None)
+    if found is None:
+        raise NotFoundError(
+            f"There is no run of {pipeline!r} before {str(ref)!r} to compare with.", hint="name two: penstock diff A B"
+        )
+    return RunRef(found.id)
