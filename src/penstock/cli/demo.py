@@ -7,15 +7,14 @@ from typing import Annotated
 import structlog
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from penstock.cli.quality import quality_tables
-from penstock.core.errors import CheckError, StepError
-from penstock.core.records import DatasetVersion
-from penstock.engine.events import Event, NodeEnded, UnitEnded
-from penstock.project import demo as stage
+from penstock.cli.progress import watch
+from penstock.cli.run import exit_code, print_report
+from penstock.cli.tables import grid, indented, open_console, state_text
+from penstock.project import demo as staging
 from penstock.project.planning import PlanReport, plan_graph
-from penstock.project.running import RunOptions, RunReport, run_graph
+from penstock.project.running import RunOptions, run_graph
 from penstock.project.serving import Address, serve_options
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace, open_workspace
@@ -27,121 +26,97 @@ _SHOWN_TITLES = 3
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option(help="Directory with ratings and titles (or movies) as parquet or CSV, instead of the sample."),
+        typer.Option(
+            help="Directory with ratings and titles (or movies), parquet or CSV, instead of the sample.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Directory of the project; demo-movies by default.")] = None,
-) -> None:
+) -> int:
     """Run the movies example from data to served answers: plan, run, check, release, serve, ask.
 
-    Example: penstock demo
+    The project stays; a second demo in it reuses what has not changed.
+
+    Example:
+        penstock demo
+        penstock demo --data ratings/
     """
+    # What the server says about itself is for logs; here only what went wrong matters.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    console = Console(highlight=False)
-    directory = keep if keep is not None else stage.stage_for(data)
-    _head(console, "The project")
-    found = stage.set_up(directory, data)
-    _show_stage(console, found, data)
+    console = open_console()
+    directory = keep if keep is not None else staging.directory_for(data)
+    _head(console, "1  The project")
+    stage = staging.set_up(directory, data)
+    _show_stage(console, stage, data)
     with open_workspace(directory) as workspace:
-        _demonstrate(console, workspace, directory)
+        return _demonstrate(console, workspace, directory)
 
 
-def _demonstrate(console: Console, workspace: Workspace, directory: Path) -> None:
-    graph = find_graph(workspace, stage.PIPELINE)
+def _demonstrate(console: Console, workspace: Workspace, directory: Path) -> int:
+    began = workspace.clock.monotonic_s()
+    graph = find_graph(workspace, staging.PIPELINE)
     options = RunOptions(params={}, cause="demo")
-    _head(console, "The plan")
+    _head(console, "2  The plan")
     _show_plan(console, plan_graph(graph, workspace, options))
-    _head(console, "The run")
-    report = run_graph(graph, workspace, options, _Lines(console))
-    _refuse_failure(report)
-    _head(console, "The quality")
-    for table in quality_tables(report):
-        console.print(table)
-    _head(console, "The release")
-    _show_release(console, report, workspace)
-    _head(console, "The answers")
-    with start(serve_options(stage.PIPELINE, workspace, Address(port=0))) as server:
-        console.print(f"  A server answers at {server.url} (it ends with this demo)\n")
-        for answer in stage.ask(server.url, stage.viewers(workspace)):
+    _head(console, "3  The run")
+    with watch(graph, console) as listener:
+        report = run_graph(graph, workspace, options, listener)
+    _head(console, "4  What it came to")
+    print_report(console, report, workspace.clock.monotonic_s() - began)
+    if report.release is None:
+        return exit_code(report)
+    _head(console, "5  Answers over HTTP")
+    with start(serve_options(staging.PIPELINE, workspace, Address(port=0))) as server:
+        _say(console, f"A server answers at {server.url} until the end of this demo.")
+        for answer in staging.ask(server.url, staging.viewers(workspace)):
             _show_answer(console, answer)
-    _show_next(console, directory)
+    _show_next(console, directory, report.release)
+    return 0
 
 
 def _head(console: Console, title: str) -> None:
-    console.print(f"\n[bold cyan]{title}[/]")
+    console.print()
+    console.print(Text(title, style="bold cyan"))
 
 
-def _show_stage(console: Console, found: stage.Stage, data: Path | None) -> None:
-    made = "made from the movies example" if found.is_new else "left by an earlier demo, used again"
-    console.print(f"  {found.directory}/  {made}")
-    what = "the built-in sample, from a seed" if data is None else "real data"
-    for name, path in found.tables.items():
-        console.print(f"  {name}: {path}  [dim]{what}[/]", soft_wrap=True)
+def _say(console: Console, text: str) -> None:
+    console.print(f"  {text}", soft_wrap=True)
+
+
+def _show_stage(console: Console, stage: staging.Stage, data: Path | None) -> None:
+    made = "made from the movies example" if stage.is_new else "left by an earlier demo: what has not changed is reused"
+    _say(console, f"{stage.directory}/  {made}")
+    what = "a sample, generated from a seed" if data is None else "your data"
+    for name, path in stage.tables.items():
+        _say(console, f"{name}: {path}  ({what})")
 
 
 def _show_plan(console: Console, plan: PlanReport) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
-    for line in plan.lines:
-        style = {"run": "yellow", "reuse": "green"}.get(line.action, "dim")
-        table.add_row(f"[{style}]{line.action}[/]", line.node, f"[dim]{line.reason}[/]")
-    console.print(table)
+    rows = [(state_text(line.action, console), line.node, line.reason) for line in plan.lines]
+    console.print(indented(grid("left", "whole", "whole", "fold"), rows))
 
 
-class _Lines:
-    """One line for each node that reached its end."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._wall_s: dict[str, float] = {}
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case UnitEnded():
-                self._wall_s[event.node] = self._wall_s.get(event.node, 0.0) + event.usage.wall_s
-            case NodeEnded() if ":" not in event.node:
-                took = "" if event.state == "reused" else f"{self._wall_s.get(event.node, 0.0):.1f} s"
-                self._console.print(f"  {event.state:<10} {event.node:<26} {took:>8}  {_said(event.dataset)}")
-            case _:
-                pass
-
-
-def _said(version: DatasetVersion | None) -> str:
-    return "" if version is None else f"{version}: {version.rows:,} rows"
-
-
-def _refuse_failure(report: RunReport) -> None:
-    if report.release is not None:
-        return
-    for name, failure in report.failures.items():
-        raise StepError(f"{failure.traceback}No release was made: {name}: {failure.message}", hint=failure.hint)
-    failed = next((check for check in report.checks if not check.passed), None)
-    why = "it did not come to its end" if failed is None else f"check {failed.name!r} failed: {failed.message}"
-    raise CheckError(f"No release was made: {why}", hint=f"see the evidence: penstock show r{report.run_id}")
-
-
-def _show_release(console: Console, report: RunReport, workspace: Workspace) -> None:
-    news = "new" if report.is_new_release else "nothing changed, so the release stands"
-    passed = sum(check.passed for check in report.checks)
-    console.print(f"  [bold green]{report.release}[/]  {news}; {passed} of {len(report.checks)} checks passed")
-    console.print(f"  [dim]kept in {workspace.home}[/]", soft_wrap=True)
-
-
-def _show_answer(console: Console, found: stage.Recommended) -> None:
+def _show_answer(console: Console, found: staging.Recommended) -> None:
     viewer = found.viewer
-    who = f"user {viewer.user_id}, who rated {viewer.rated:,} titles"
+    who = f"User {viewer.user_id}, who rated {viewer.rated:,} titles"
     if not viewer.rated:
-        who = f"user {viewer.user_id}, whom nobody knows yet"
-    by = "the fallback" if found.fallback else found.release
-    console.print(f"  [bold]{who}[/]  [dim]{found.prediction_id} by {by}[/]")
+        who = f"User {viewer.user_id}, whom nobody knows yet"
+    by = f"the fallback of {found.release}" if found.fallback else found.release
+    console.print()
+    console.print(Text(f"  {who}", style="bold").append(f"  {by}, {found.prediction_id}", style="not bold dim"))
     for row in found.answer[:_SHOWN_TITLES]:
-        console.print(f"    {row['title']}  [dim]{row['score']:.3f}[/]")
+        _say(console, f"  {row['title']}")
 
 
-def _show_next(console: Console, directory: Path) -> None:
-    _head(console, "Next")
-    console.print(f"  cd {directory} && penstock serve movies      keep it serving", soft_wrap=True)
-    for command, what in (
-        ("penstock plan", "change a function in movies.py first, then see what would run again, and why"),
-        ("""penstock predict movies '{"user_id": 7}'""", "one answer without a server"),
-        ("penstock show movies@1", "everything the release stands on"),
-    ):
-        console.print(f"  {command:<42} {what}", soft_wrap=True)
+def _show_next(console: Console, directory: Path, release: str) -> None:
+    _head(console, "Keep it serving")
+    _say(console, f"cd {directory} && penstock serve movies")
+    _head(console, "Then try, there")
+    rows = [
+        ("penstock plan", "after changing a function in movies.py: what would run again, and why"),
+        ("""penstock predict movies '{"user_id": 7}'""", "one answer, without a server"),
+        (f"penstock show {release}", "everything the release stands on"),
+        ("penstock run als", "a plain factorisation: the platform refuses to release it"),
+    ]
+    console.print(indented(grid("left", "whole", "fold"), rows))

@@ -52,7 +52,7 @@ class Recommended(Record, frozen=True, kw_only=True):
     fallback: bool
 
 
-def stage_for(data: Path | None) -> Path:
+def directory_for(data: Path | None) -> Path:
     """Return the directory for a demonstration: one for the sample, one for each directory of real data."""
     return Path(DIRECTORY) if data is None else Path(f"{DIRECTORY}-{data.resolve().name}")
 
