@@ -1,7 +1,10 @@
 """Processes by their true identity, so that a dead owner is known at once and a recycled pid is not mistaken for it."""
 
+import ctypes
 import os
+import signal
 import socket
+import sys
 from pathlib import Path
 
 from penstock.core.clock import boot_id
@@ -9,6 +12,7 @@ from penstock.core.records import Owner
 
 # The first pid namespace of a Linux kernel always has this inode (PROC_PID_INIT_INO in linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_PR_SET_PDEATHSIG = 1
 _DEAD_STATES = frozenset({"Z", "X", "x"})  # a zombie will never renew: its parent has merely not looked yet
 
 
@@ -31,6 +35,17 @@ def is_known_dead(owner: Owner) -> bool:
     if owner.host != _host():
         return False
     return owner.boot != boot_id() or _start(owner.pid) != owner.start
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have this process killed when its parent dies (on Linux); end it now if `parent`, its pid, is no more.
+
+    What this process starts does not inherit that.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        sys.exit(1)
 
 
 def _host() -> str:

@@ -98,7 +98,8 @@ class Failure(Record, frozen=True, kw_only=True):
     """Why an attempt did not succeed, in words a person can act on.
 
     Attributes:
-        kind: "exception", "timeout", "memory", "signal", "exit", "lost", "cancelled", "refused".
+        kind: "exception", "timeout", "memory", "signal", "exit", "crash", "lost", "cancelled", "refused",
+            "damaged", "check"; the code of the error where a run as a whole failed.
         message: What happened.
         traceback: The user's own frames, as text; empty when there are none.
         hint: The next action.

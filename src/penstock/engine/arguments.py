@@ -12,12 +12,21 @@ from typing import Any
 import polars as pl
 
 from penstock.checks.evaluation import Evaluation, Roles
-from penstock.core.errors import StepError
+from penstock.core.errors import DamagedError, StepError
+from penstock.core.records import Artifact
 from penstock.engine.protocol import Given, ReleasedModel, Task
 from penstock.pipeline.graph import Form
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 from penstock.store.lake import Lake
+
+
+class DamagedInputError(DamagedError):
+    """An artifact that a function was to be given cannot be read; `digest` names it as the ledger does."""
+
+    def __init__(self, argument: str, digest: str, cause: DamagedError) -> None:
+        super().__init__(f"{argument!r} (artifact {digest}) is damaged: {cause.message}", hint=cause.hint)
+        self.digest = digest
 
 
 def function_of(task: Task) -> Callable[..., Any]:
@@ -49,7 +58,7 @@ def value_of(given: Given, task: Task) -> Any:
     home = Path(task.place.home)
     blobs = Blobs(home / "blobs")
     if given.artifact is not None:
-        return codecs.load(given.artifact, blobs, form=given.form)
+        return _load(given.argument, given.artifact, blobs, given.form)
     if given.dataset is not None:
         table = Lake(home / "lake").table(given.dataset.pipeline, given.dataset.dataset)
         return in_form(table.scan(given.dataset), given.form)
@@ -65,11 +74,18 @@ def value_of(given: Given, task: Task) -> Any:
     return given.value
 
 
+def _load(argument: str, artifact: Artifact, blobs: Blobs, form: Form = "value") -> object:
+    try:
+        return codecs.load(artifact, blobs, form=form)
+    except DamagedError as error:
+        raise DamagedInputError(argument, artifact.digest, error) from error
+
+
 def _parts_of(given: Given, blobs: Blobs) -> Any:
     assert given.parts is not None  # noqa: S101 - narrowed by the caller
     if given.form in {"parts", "value"}:
-        return {key: codecs.load(artifact, blobs) for key, artifact in given.parts.items()}
-    frames = [codecs.load(artifact, blobs, form="lazy") for artifact in given.parts.values()]
+        return {key: _load(given.argument, artifact, blobs) for key, artifact in given.parts.items()}
+    frames = [_load(given.argument, artifact, blobs, "lazy") for artifact in given.parts.values()]
     return in_form(pl.concat([f for f in frames if isinstance(f, pl.LazyFrame)]), given.form)
 
 
@@ -89,7 +105,8 @@ def in_form(frame: pl.LazyFrame, form: Form) -> Any:
 
 
 def _evaluation_of(given: Given, blobs: Blobs) -> Evaluation:
-    rows = {model: codecs.load(artifact, blobs, form="polars") for model, artifact in (given.parts or {}).items()}
+    parts = given.parts or {}
+    rows = {model: _load(given.argument, artifact, blobs, "polars") for model, artifact in parts.items()}
     options, roles = given.value["options"], given.value["roles"]
     return Evaluation(
         {model: frame for model, frame in rows.items() if isinstance(frame, pl.DataFrame)},
@@ -112,7 +129,7 @@ def _texts(value: object) -> tuple[str, ...]:
 def load_released(model: ReleasedModel, blobs: Blobs) -> Any:
     """Load a model of an earlier release with the classes of *its* code, not of the code that runs now."""
     with _other_code(model.code_dir, model.import_root):
-        return codecs.load(model.artifact, blobs)
+        return _load("champion", model.artifact, blobs)
 
 
 @contextlib.contextmanager

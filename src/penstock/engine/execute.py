@@ -3,10 +3,10 @@
 One thread, one loop. It holds leases for what it started; a result counts when the ledger's transaction commits.
 """
 
+import collections
 import time
 from collections.abc import Sequence
 
-from penstock.core.errors import PenstockError
 from penstock.core.records import CheckResult, Failure
 from penstock.core.states import AttemptState, NodeState, RunState
 from penstock.engine import retries, units
@@ -15,17 +15,11 @@ from penstock.engine.journal import Journal
 from penstock.engine.platform_nodes import is_executed
 from penstock.engine.protocol import Engine, Limits, Result, Task
 from penstock.engine.state import Job, Kept, NodeRun, RunOutcome, RunView, Unit
+from penstock.engine.stopping import Stop
 
 _RENEW_EVERY_S = 5.0
 _LOOK_AGAIN_S = 0.2
 _IDLE_S = 0.5
-
-
-class CancelledRunError(PenstockError):
-    """The run was asked to stop."""
-
-    code = "cancelled"
-    exit_code = 130
 
 
 class Execution:
@@ -36,56 +30,58 @@ class Execution:
         engine: Where tasks run; stays open, the caller closes it.
         journal: The run's door to the ledger.
         listener: Is told what happens, in order.
+        stop: Tells when the run is to end early.
     """
 
-    def __init__(self, job: Job, engine: Engine, journal: Journal, listener: Listener) -> None:
+    def __init__(self, job: Job, engine: Engine, journal: Journal, listener: Listener, *, stop: Stop) -> None:
         self._job = job
         self._engine = engine
         self._journal = journal
         self._tell = listener
+        self._stop = stop
         self.runs = {n.name: NodeRun(n) for n in job.graph.nodes if is_executed(n)}
         self._view = RunView(job, self.runs)
         self._needs = {name: units.needs(run.node, job) & set(self.runs) for name, run in self.runs.items()}
         self._running: dict[str, Unit] = {}
         self._due: list[Unit] = []
         self._renewed_at = time.monotonic()
-        self._open = dict.fromkeys(self.runs)  # insertion-ordered set of nodes that are not over
+        self._missing = {name: len(needed) for name, needed in self._needs.items()}
+        self._needed_by = _turned(self._needs)
+        self._ready = collections.deque(name for name, count in self._missing.items() if not count)
 
     def run(self) -> RunOutcome:
         """Execute to the end and return what came of it.
 
         Raises:
-            CancelledRunError: A signal asked the run to stop; attempts and run are marked so.
+            KeyboardInterrupt: Ctrl-C asked the run to stop; its attempts are marked so.
+            CancelledRunError: SIGTERM did.
+            LeaseLostError: Another process has taken this run for dead; nothing more is recorded.
             StoreError: The ledger cannot be written; the run is recognised as lost by the next process.
         """
         self._tell(RunStarted(run_id=self._job.run_id, pipeline=self._job.graph.pipeline, total=len(self.runs)))
-        try:
+        with self._stop.held():
             while self._advance():
-                self._receive(self._engine.results(self._patience()))
+                self._receive(self._wait())
+                self._stop.check()
                 self._renew()
-        except (KeyboardInterrupt, CancelledRunError):
-            self._cancel()
-            raise
-        failed = [
-            r for r in self.runs.values() if r.state is not NodeState.SUCCEEDED and r.state is not NodeState.REUSED
-        ]
-        state = RunState.FAILED if failed else RunState.SUCCEEDED
-        return self._outcome(state)
+        is_done = all(run.is_done for run in self.runs.values())
+        return self._outcome(RunState.SUCCEEDED if is_done else RunState.FAILED)
 
     def _advance(self) -> bool:
         """Expand, reuse and start whatever can be; return whether anything is left to wait for."""
-        fresh = self._expand()
-        while fresh:
-            self._due.extend(self._without_reused(fresh))
-            fresh = self._expand()
+        while self._ready:
+            self._due.extend(self._without_reused(self._expand()))
         self._start_due()
-        return bool(self._running or self._due)
+        return bool(self._running or self._due or self._ready)
 
     def _expand(self) -> list[Unit]:
         found: list[Unit] = []
-        for name in list(self._open):
-            run = self.runs[name]
-            if run.is_expanded or not self._is_ready(run):
+        while self._ready:
+            run = self.runs[self._ready.popleft()]
+            if run.is_over or run.is_expanded:
+                continue
+            if not all(self.runs[n].is_done for n in self._needs[run.node.name]):
+                self._end_node(run, NodeState.SKIPPED)
                 continue
             cut = units.needs_split(run.node, self._view)
             new = [units.split_unit(run.node, cut, self._view)] if cut else units.units_of(run.node, self._view)
@@ -96,42 +92,32 @@ class Execution:
                 self._end_node(run, NodeState.SUCCEEDED)
         return found
 
-    def _is_ready(self, run: NodeRun) -> bool:
-        needed = [self.runs[n] for n in self._needs[run.node.name]]
-        if any(n.is_over and not n.is_done for n in needed):
-            self._end_node(run, NodeState.SKIPPED)
-            return False
-        return all(n.is_done for n in needed)
-
     def _without_reused(self, fresh: list[Unit]) -> list[Unit]:
         force = self._job.force
         kept = self._journal.lookup([u for u in fresh if u.kind != "intake" and u.node.name not in force])
-        left: list[Unit] = []
-        for unit in fresh:
-            if unit.key in kept and unit.node.name not in force:
-                self._keep(unit, kept[unit.key], is_reused=True)
-            else:
-                unit.reason = self._journal.reason(unit, is_forced=unit.node.name in force)
-                left.append(unit)
+        left = [u for u in fresh if u.key not in kept]
+        reasons = self._journal.reasons(left, force)
+        for unit, reason in zip(left, reasons, strict=True):
+            unit.reason = reason
+        for unit in [u for u in fresh if u.key in kept]:
+            self._keep(unit, kept[unit.key], is_reused=True)
         return left
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        ready = [u for u in self._due if u.not_before <= now]
+        # A few more than can run, so that no process waits for a transaction; the rest another run may take.
+        free = max(0, 2 * self._engine.slots - len(self._running))
+        ready = [u for u in self._due if u.not_before <= now][:free]
         if not ready:
             return
-        # Another process may have finished the same work while this one waited for its lease.
-        waited = [u for u in ready if u.not_before and u.kind != "intake" and not u.attempt_id]
-        kept = self._journal.lookup(waited) if waited else {}
-        for unit in [u for u in waited if u.key in kept]:
-            ready.remove(unit)
-            self._due.remove(unit)
-            self._keep(unit, kept[unit.key], is_reused=True)
-        started = self._journal.start(ready)
+        started, kept = self._journal.start(ready, self._job.force)
+        chosen = set(ready)
+        self._due = [u for u in self._due if u not in chosen]
         for unit in ready:
             if unit in started:
-                self._due.remove(unit)
                 self._submit(unit)
+            elif unit.key in kept:
+                self._keep(unit, kept[unit.key], is_reused=True)
             else:
                 self._wait_for_other(unit, now)
 
@@ -139,6 +125,7 @@ class Execution:
         if not unit.not_before:
             self._tell(Waiting(node=unit.node.name, part=unit.part))
         unit.not_before = now + _LOOK_AGAIN_S
+        self._due.append(unit)
 
     def _submit(self, unit: Unit) -> None:
         policy = retries.policy_of(self._job.policy, unit.node.name)
@@ -160,7 +147,7 @@ class Execution:
         self._tell(UnitStarted(node=unit.node.name, part=unit.part, reason=unit.reason, number=unit.number))
 
     def _receive(self, results: Sequence[Result]) -> None:
-        ended = [(self._running.pop(r.id), r) for r in results if r.id in self._running]
+        ended = [(self._running.pop(r.id), self._journal.explained(r)) for r in results if r.id in self._running]
         if not ended:
             return
         refused = self._journal.finish(ended)
@@ -198,6 +185,7 @@ class Execution:
         run.reasons.append("" if is_reused else unit.reason)
         if unit.kind == "split":
             run.split, run.is_expanded = kept, False
+            self._ready.append(run.node.name)
             return
         run.kept[unit.part] = kept
         if unit.kind == "intake" and result is not None:
@@ -216,7 +204,10 @@ class Execution:
 
     def _end_node(self, run: NodeRun, state: NodeState) -> None:
         run.state = NodeState.FAILED if run.failures and state is not NodeState.SKIPPED else state
-        self._open.pop(run.node.name, None)
+        for name in self._needed_by[run.node.name]:
+            self._missing[name] -= 1
+            if not self._missing[name] or not run.is_done:
+                self._ready.append(name)
         reason = next((r for r in run.reasons if r), "")
         self._journal.node_ended(run, reason)
         self._tell(
@@ -232,20 +223,25 @@ class Execution:
             )
         )
 
+    def _wait(self) -> Sequence[Result]:
+        patience = self._patience()
+        if self._running:
+            return self._engine.results(patience)
+        # An engine without tasks has nothing to wait for; a retry or another run's lease takes its time.
+        time.sleep(patience)
+        return ()
+
     def _patience(self) -> float:
-        if not self._due:
-            return _IDLE_S
-        return max(0.0, min(_IDLE_S, min(u.not_before for u in self._due) - time.monotonic()))
+        if self._ready:
+            return 0.0
+        # What is due but was not started waits for a free slot, not for a time.
+        later = [u.not_before for u in self._due if u.not_before] if len(self._running) < 2 * self._engine.slots else []
+        return max(0.0, min([_IDLE_S, *(moment - time.monotonic() for moment in later)]))
 
     def _renew(self) -> None:
         if time.monotonic() - self._renewed_at > _RENEW_EVERY_S:
             self._renewed_at = time.monotonic()
-            self._journal.renew(list(self._running.values()))
-
-    def _cancel(self) -> None:
-        for task_id in self._running:
-            self._engine.cancel(task_id)
-        self._journal.cancelled(list(self._running.values()))
+            self._journal.renew()
 
     def _outcome(self, state: RunState) -> RunOutcome:
         runs = self.runs
@@ -262,6 +258,14 @@ class Execution:
             failures={name: run.failures[0] for name, run in runs.items() if run.failures},
             now=now,
         )
+
+
+def _turned(needs: dict[str, set[str]]) -> dict[str, list[str]]:
+    turned: dict[str, list[str]] = {name: [] for name in needs}
+    for name, needed in needs.items():
+        for other in needed:
+            turned[other].append(name)
+    return turned
 
 
 def checks_of(run: NodeRun) -> tuple[CheckResult, ...]:

@@ -41,6 +41,7 @@ class Journal:
         self._blobs = blobs
         self._token = token
         self._owner = this_process()
+        self._held: dict[str, int] = {}
         self._previous: dict[str, DatasetVersion | None] = {}
         self._ended_nodes: list[runs.RunNode] = []
         self._reused: list[str] = []
@@ -51,8 +52,11 @@ class Journal:
         if not units:
             return {}
         with self._ledger.read() as conn:
-            found = results.get(conn, [u.key for u in units])
+            return self._lookup(conn, units)
+
+    def _lookup(self, conn: Any, units: Sequence[Unit]) -> dict[str, Kept]:
         kinds = {u.key: u.kind for u in units}
+        found = results.get(conn, list(kinds)) if kinds else {}
         kept = {key: _decode(result, kinds[key]) for key, result in found.items() if self._is_there(result)}
         self._reused.extend(kept)
         return kept
@@ -62,38 +66,63 @@ class Journal:
 
     def reason(self, unit: Unit, *, is_forced: bool) -> str:
         """Say in words why a unit has to run."""
-        if is_forced:
+        return self.reasons([unit], frozenset({unit.node.name} if is_forced else ()))[0]
+
+    def reasons(self, units: Sequence[Unit], force: frozenset[str]) -> list[str]:
+        """Say in words why each unit has to run."""
+        if not units:
+            return []
+        with self._ledger.read() as conn:
+            return [self._reason(conn, unit, force) for unit in units]
+
+    def _reason(self, conn: Any, unit: Unit, force: frozenset[str]) -> str:
+        if unit.node.name in force:
             return "asked for with --force"
         if unit.kind == "intake":
             return "looks for new rows"
-        pipeline, node = self._job.graph.pipeline, unit.node.name
-        with self._ledger.read() as conn:
-            newest = results.newest(conn, pipeline, node, unit.part)
+        newest = results.newest(conn, self._job.graph.pipeline, unit.node.name, unit.part)
         if newest is None:
             return "never run"
         if newest.key == unit.key:
             return "its result is no longer there"
         return explain(msgspec.convert(newest.explanation, KeyParts), unit.parts)
 
-    def start(self, units: Sequence[Unit]) -> list[Unit]:
-        """Start an attempt for every unit whose lease is free; return those started."""
-        started: list[Unit] = []
-        with self._ledger.write() as conn:
+    def start(self, units: Sequence[Unit], force: frozenset[str]) -> tuple[set[Unit], dict[str, Kept]]:
+        """Start an attempt for every unit whose lease is free.
+
+        Returns:
+            The units started, and results that another process has kept since they were looked up; a unit
+            in neither is being worked on by somebody else.
+
+        Raises:
+            LeaseLostError: Another process has taken this run for dead.
+        """
+        # A start lost in a power cut never happened; a killed process loses nothing.
+        with self._ledger.write(durable=False) as conn:
+            self.check_lease(conn)
+            kept = self._lookup(conn, [u for u in units if u.kind != "intake" and u.node.name not in force])
+            tokens: dict[Unit, int] = {}
             for unit in units:
-                token = leases.acquire(conn, self._lease(unit), self._owner, LEASE_S)
+                token = None if unit.key in kept else leases.acquire(conn, unit.lease, self._owner, LEASE_S)
                 if token is not None:
-                    unit.token, unit.number = token, unit.number + 1
-                    started.append(unit)
-            new = [
-                attempts.NewAttempt(
-                    run_id=self._job.run_id, node=u.node.name, part=u.part, number=u.number, token=u.token, key=u.key
-                )
-                for u in started
-            ]
-            for unit, attempt_id in zip(started, attempts.start_all(conn, new), strict=True):
-                unit.attempt_id = attempt_id
-            self._flush(conn)
-        return started
+                    tokens[unit] = token
+            ids = attempts.start_all(conn, [self._new_attempt(unit, token) for unit, token in tokens.items()])
+            self._write_notes(conn)
+        self._forget_notes()
+        for (unit, token), attempt_id in zip(tokens.items(), ids, strict=True):
+            unit.token, unit.attempt_id, unit.number = token, attempt_id, unit.number + 1
+            self._held[unit.lease] = token
+        return set(tokens), kept
+
+    def _new_attempt(self, unit: Unit, token: int) -> attempts.NewAttempt:
+        return attempts.NewAttempt(
+            run_id=self._job.run_id,
+            node=unit.node.name,
+            part=unit.part,
+            number=unit.number + 1,
+            token=token,
+            key=unit.key,
+        )
 
     def intake_facts(self, unit: Unit) -> dict[str, Any]:
         """Return what an intake task needs to know beside its function."""
@@ -112,12 +141,17 @@ class Journal:
         faults.point("result_before_commit")
         try:
             with self._ledger.write() as conn:
+                self.check_lease(conn)
                 self._commit(conn, ended)
-                self._flush(conn)
+                self._write_notes(conn)
+            self._forget_notes()
+            refused: list[Unit] = []
         except LeaseLostError:
-            return self._finish_one_by_one(ended)
+            refused = self._finish_one_by_one(ended)
+        for unit, _ in ended:
+            self._held.pop(unit.lease, None)
         faults.point("result_after_commit")
-        return []
+        return refused
 
     def _finish_one_by_one(self, ended: Sequence[tuple[Unit, Result]]) -> list[Unit]:
         refused: list[Unit] = []
@@ -129,6 +163,8 @@ class Journal:
                 refused.append(unit)
                 failure = Failure(kind="lost", message=error.message, hint=error.hint)
                 with self._ledger.write() as conn:
+                    # The run itself may be what was lost: then its attempts have ended, and so does this process.
+                    self.check_lease(conn)
                     lost = attempts.Ended(id=unit.attempt_id, state=AttemptState.LOST, failure=failure)
                     attempts.finish_all(conn, [lost])
         return refused
@@ -136,7 +172,7 @@ class Journal:
     def _commit(self, conn: Any, ended: Sequence[tuple[Unit, Result]]) -> None:
         run_id = self._job.run_id
         for unit, _ in ended:
-            leases.check(conn, self._lease(unit), unit.token)
+            leases.check(conn, unit.lease, unit.token)
         for unit, result in ended:
             made = [*result.outputs.values(), *(a for p in result.parts.values() for a in p.values())]
             artifacts.put(conn, made, made_by=f"r{run_id}/{unit.node.name}")
@@ -151,16 +187,26 @@ class Journal:
             ],
         )
         for unit, _ in ended:
-            leases.release(conn, self._lease(unit), unit.token)
+            leases.release(conn, unit.lease, unit.token)
+
+    def explained(self, result: Result) -> Result:
+        """Say of a damaged input who made it and what makes it again; other results stay as they are."""
+        failure, digest = result.failure, result.facts.get("damaged")
+        if failure is None or digest is None:
+            return result
+        maker = self.made_by(digest)
+        made = f" It was made by {maker}." if maker else ""
+        hint = f"run again to rebuild it: penstock run {self._job.graph.pipeline}"
+        failure = msgspec.structs.replace(failure, message=f"{failure.message}{made}", hint=hint)
+        return msgspec.structs.replace(result, failure=failure)
 
     def _commit_facts(self, conn: Any, unit: Unit, result: Result) -> None:
         run_id = self._job.run_id
         if result.dataset is not None:
             datasets.put(conn, result.dataset, run_id=run_id)
-        failure = result.failure
-        if failure is not None and failure.kind == "damaged":
-            for digest in failure.message.split("'")[1::2]:
-                results.drop_holding(conn, digest)
+        damaged = result.facts.get("damaged")
+        if damaged is not None:  # whatever holds it is made again by the next run
+            results.drop_holding(conn, damaged)
         self._put_evidence(conn, unit.node.name, unit.part, _kept_of(result))
 
     def _put_evidence(self, conn: Any, node: str, part: str, kept: Kept) -> None:
@@ -199,39 +245,46 @@ class Journal:
         leases.check(conn, leases.run_lease(self._job.run_id), self._token)
 
     def flush(self) -> None:
-        """Write what was noted since the last transaction."""
-        with self._ledger.write() as conn:
-            self._flush(conn)
+        """Write what was noted since the last transaction.
 
-    def _flush(self, conn: Any) -> None:
+        Raises:
+            LeaseLostError: Another process has taken this run for dead.
+        """
+        with self._ledger.write() as conn:
+            self.check_lease(conn)
+            self._write_notes(conn)
+        self._forget_notes()
+
+    def _write_notes(self, conn: Any) -> None:
         runs.set_nodes(conn, self._job.run_id, self._ended_nodes)
         for node, part, kept in self._pending_evidence:
             if kept.checks or "metrics" in kept.facts:
                 self._put_evidence(conn, node, part, kept)
         results.touch(conn, self._reused, run_id=self._job.run_id)
-        self._ended_nodes, self._reused = [], []
+
+    def _forget_notes(self) -> None:
+        # Only once the transaction stands: what was rolled back is written with the next one.
+        self._ended_nodes.clear()
+        self._reused.clear()
         self._pending_evidence.clear()
 
-    def renew(self, units: Sequence[Unit]) -> None:
-        """Hold the leases of the run and of everything it has started; a lost one is noticed when it commits."""
-        with self._ledger.write() as conn:
+    def renew(self) -> None:
+        """Hold the leases of the run and of everything it has started; a lost unit is noticed when it commits.
+
+        Raises:
+            LeaseLostError: Another process has taken this run for dead.
+        """
+        with self._ledger.write(durable=False) as conn:
             leases.renew(conn, leases.run_lease(self._job.run_id), self._token, LEASE_S)
-            for unit in units:
-                if leases.get(conn, self._lease(unit)) is not None:
-                    _renew_if_held(conn, self._lease(unit), unit.token)
+            for name, token in self._held.items():
+                _renew_if_held(conn, name, token)
 
-    def cancelled(self, units: Sequence[Unit]) -> None:
-        """Record that the run's attempts were cancelled and give their leases back."""
-        failure = Failure(kind="cancelled", message="The run was cancelled.")
-        with self._ledger.write() as conn:
-            ended = [attempts.Ended(id=u.attempt_id, state=AttemptState.CANCELLED, failure=failure) for u in units]
-            attempts.finish_all(conn, ended)
-            for unit in units:
-                leases.release(conn, self._lease(unit), unit.token)
-            self._flush(conn)
-
-    def _lease(self, unit: Unit) -> str:
-        return f"intake/{unit.parts.node}" if unit.kind == "intake" else f"result/{unit.key}"
+    def abandon(self, conn: Any, state: AttemptState, failure: Failure) -> None:
+        """End whatever still runs, and give its leases back."""
+        attempts.end_running(conn, self._job.run_id, state, failure)
+        for name, token in self._held.items():
+            leases.release(conn, name, token)
+        self._write_notes(conn)
 
     def made_by(self, digest: str) -> str:
         """Return who made an artifact, as "r41/recommender"; "" when nobody knows."""

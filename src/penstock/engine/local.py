@@ -20,12 +20,14 @@ import msgspec
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import causes
+from penstock.engine.guard import Guard
 from penstock.engine.perform import read_tail
 from penstock.engine.protocol import Result, Task
 from penstock.engine.worker import log_path
 
 _POLL_S = 0.05
 _STOPPED_TOO_LONG_S = 10.0
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _RESULT = msgspec.msgpack.Decoder(Result)
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -36,7 +38,7 @@ class _Process:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "penstock.engine.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "penstock.engine.worker", str(theirs.fileno()), str(os.getpid())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -45,12 +47,27 @@ class _Process:
         self.channel = Connection(ours.detach())
         self.task: Task | None = None
         self.since = 0.0
+        self.looked_at = 0.0
         self.peak = 0
         self.stopped_since: float | None = None
         self.oom_kills = 0
 
+    def has_ended(self, *, wait: bool = False) -> bool:
+        """Return whether the process is no more, taking note of how it ended and what it used."""
+        if self.popen.returncode is None:
+            try:
+                pid, status, usage = os.wait4(self.popen.pid, 0 if wait else os.WNOHANG)
+            except ChildProcessError:  # the program we are part of lets the system reap its children
+                return self.popen.poll() is not None
+            if not pid:
+                return False
+            self.popen.returncode = os.waitstatus_to_exitcode(status)
+            self.peak = self.peak or usage.ru_maxrss * _MAXRSS_UNIT
+        return True
+
     def give(self, task: Task) -> None:
         self.task, self.since, self.peak, self.stopped_since = task, time.monotonic(), 0, None
+        self.looked_at = self.since
         self.oom_kills = causes.oom_kills()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death is noticed by the next poll
             self.channel.send_bytes(_ENCODER.encode(task))
@@ -58,7 +75,7 @@ class _Process:
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
+        self.has_ended(wait=True)
         self.channel.close()
 
 
@@ -71,9 +88,11 @@ class LocalEngine:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._processes = [_Process()]
+        self._processes: list[_Process] = []
         self._queue: collections.deque[Task] = collections.deque()
         self._ended: list[Result] = []
+        self._guard = Guard()
+        self._add()  # the first one starts up while the run is still being planned
 
     @property
     def slots(self) -> int:
@@ -97,7 +116,7 @@ class LocalEngine:
             for process in busy:
                 if process.channel in ready:
                     self._receive(process)
-                else:
+                elif time.monotonic() - process.looked_at >= _POLL_S:
                     self._watch(process)
         self._feed()
         ended, self._ended = self._ended, []
@@ -109,7 +128,7 @@ class LocalEngine:
         for task in queued:
             self._queue.remove(task)
             self._end(task, AttemptState.CANCELLED, Failure(kind="cancelled", message="Cancelled before it started."))
-        for process in self._processes:
+        for process in list(self._processes):
             if process.task is not None and process.task.id == task_id:
                 failure = Failure(kind="cancelled", message=f"{_name(process.task)} was cancelled.")
                 self._kill(process, AttemptState.CANCELLED, failure)
@@ -118,18 +137,33 @@ class LocalEngine:
         """End every process."""
         for process in self._processes:
             process.end()
+            if process.task is not None:
+                Path(log_path(process.task)).unlink(missing_ok=True)
         self._processes.clear()
         self._queue.clear()
+        self._guard.watch(())
+        self._guard.close()
 
     def _feed(self) -> None:
         while self._queue:
             free = next((p for p in self._processes if p.task is None), None)
-            if free is None and len(self._processes) < self._workers:
-                free = _Process()
-                self._processes.append(free)
-            if free is None:
+            if free is not None and free.has_ended():  # it died idle, which is no task's fault
+                self._remove(free)
+            elif free is not None:
+                free.give(self._queue.popleft())
+            elif len(self._processes) < self._workers:
+                self._add()
+            else:
                 return
-            free.give(self._queue.popleft())
+
+    def _add(self) -> None:
+        self._processes.append(_Process())
+        self._guard.watch(p.popen.pid for p in self._processes)
+
+    def _remove(self, process: _Process) -> None:
+        process.end()
+        self._processes.remove(process)
+        self._guard.watch(p.popen.pid for p in self._processes)
 
     def _receive(self, process: _Process) -> None:
         task = process.task
@@ -145,7 +179,10 @@ class LocalEngine:
 
     def _watch(self, process: _Process) -> None:
         task, now = process.task, time.monotonic()
-        if task is None:
+        process.looked_at = now
+        if process.has_ended():  # what it forked may hold its end of the channel open
+            self._buried(process)
+        if task is None or process not in self._processes:
             return
         status = causes.status_of(process.popen.pid)
         process.peak = max(process.peak, status.peak_bytes)
@@ -163,27 +200,20 @@ class LocalEngine:
             process.stopped_since = None
 
     def _buried(self, process: _Process) -> None:
-        """A process closed its end without a result: it died. Say of what."""
+        """Say of what a process died."""
         task = process.task
-        process.popen.wait()
+        process.has_ended(wait=True)
         if task is not None:
             code, peak = process.popen.returncode, process.peak
             was_oom = causes.oom_kills() > process.oom_kills
             self._end(task, AttemptState.KILLED, causes.died(_name(task), code, peak, was_oom=was_oom), process)
-        self._replace(process)
+        self._remove(process)
 
     def _kill(self, process: _Process, state: AttemptState, failure: Failure) -> None:
         task = process.task
-        process.end()
+        self._remove(process)
         if task is not None:
             self._end(task, state, failure, process)
-        self._replace(process)
-
-    def _replace(self, process: _Process) -> None:
-        process.end()
-        self._processes.remove(process)
-        if not self._processes:
-            self._processes.append(_Process())
 
     def _end(self, task: Task, state: AttemptState, failure: Failure, process: _Process | None = None) -> None:
         usage = Usage()

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from penstock.checks.answers import finite_answers
 from penstock.core import faults
-from penstock.core.errors import PenstockError, StepError
+from penstock.core.errors import DamagedError, PenstockError, StepError
 from penstock.core.plain import json_ready
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import evidence, intake
-from penstock.engine.arguments import arguments_of, function_of, value_of
+from penstock.engine.arguments import DamagedInputError, arguments_of, function_of, value_of
 from penstock.engine.protocol import Result, Task
 from penstock.engine.sampling import sample_requests
 from penstock.pipeline.params import bind_params
@@ -57,7 +57,8 @@ def _guarded(task: Task) -> Result:
     except KeyboardInterrupt:
         return Result(id=task.id, state=AttemptState.CANCELLED, failure=Failure(kind="cancelled", message="Cancelled."))
     except Exception as error:  # noqa: BLE001 - the step boundary: whatever user code raises becomes a result
-        return Result(id=task.id, state=AttemptState.FAILED, failure=failure_of(task, error))
+        facts = {"damaged": error.digest} if isinstance(error, DamagedInputError) else {}
+        return Result(id=task.id, state=AttemptState.FAILED, failure=failure_of(task, error), facts=facts)
 
 
 def _call(task: Task) -> Result:
@@ -112,7 +113,8 @@ def failure_of(task: Task, error: Exception) -> Failure:
     """Describe what user code raised: the user's own frames, where the files really are, and how to go on."""
     what = f"{task.node.role.capitalize()} {task.node.name!r}" + (f" for {task.part!r}" if task.part else "")
     if isinstance(error, PenstockError):
-        return Failure(kind="refused", message=f"{what}: {error.message}", hint=error.hint)
+        kind = "damaged" if isinstance(error, DamagedError) else "refused"
+        return Failure(kind=kind, message=f"{what}: {error.message}", hint=error.hint)
     kind = "memory" if isinstance(error, MemoryError) else "exception"
     return Failure(
         kind=kind,

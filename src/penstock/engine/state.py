@@ -30,8 +30,6 @@ class Job(Record, frozen=True, kw_only=True):
         params: Run parameters by node, defaults filled in.
         now: Logical time said by the caller, or None to take it from the data.
         force: Nodes to run although their result is kept.
-        only: Nodes to execute (with what they need); empty for all.
-        peek: Plan only: look for new rows without taking them in.
     """
 
     run_id: int
@@ -54,7 +52,7 @@ class Kept(Record, frozen=True, kw_only=True):
     facts: dict[str, Any] = {}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # compared by identity: its fields are large, and two are never the same work
 class Unit:
     """One piece of a node that is kept, reused, retried and leased by itself."""
 
@@ -76,7 +74,7 @@ class Unit:
     @property
     def lease(self) -> str:
         """Name of the lease that whoever does this work must hold."""
-        return f"intake:{self.parts.node}" if self.kind == "intake" else f"key:{self.key}"
+        return f"intake/{self.parts.node}" if self.kind == "intake" else f"result/{self.key}"
 
 
 @dataclass(slots=True)

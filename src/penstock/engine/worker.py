@@ -1,9 +1,8 @@
 """A run process: reads tasks from its parent, performs them one at a time, writes results back.
 
-Started as `python -m penstock.engine.worker FD`. It dies with its parent, whatever happens to either.
+Started as `python -P -m penstock.engine.worker FD PARENT`. It dies with its parent, whatever happens to either.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -12,15 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.core.process import die_with_parent
 from penstock.engine.perform import perform
 from penstock.engine.protocol import Task
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Serve tasks until the parent closes the connection."""
-    _die_with_parent()
+    die_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
     channel = Connection(int(sys.argv[1]))
     decoder = msgspec.msgpack.Decoder(Task)
@@ -42,11 +40,6 @@ def main() -> None:
 def log_path(task: Task) -> str:
     """Return the file that receives what a task prints."""
     return os.path.join(task.place.home, "tmp", "logs", f"{task.id}.log")  # noqa: PTH118 - once per task, both sides
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

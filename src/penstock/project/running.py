@@ -1,25 +1,24 @@
 """Runs a pipeline: inspect, take in, execute, prove, release. The supervisor; it never imports user code."""
 
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from types import FrameType
 
 from penstock.core import faults
-from penstock.core.errors import CheckError, InputError, PenstockError
+from penstock.core.errors import CheckError, InputError, LeaseLostError, PenstockError, StoreError
 from penstock.core.process import this_process
 from penstock.core.records import CheckResult, Failure
 from penstock.core.refs import RunRef
-from penstock.core.states import RunState
+from penstock.core.states import AttemptState, RunState
 from penstock.engine import engines
 from penstock.engine.events import Listener, ignore
-from penstock.engine.execute import CancelledRunError, Execution
+from penstock.engine.execute import Execution
 from penstock.engine.journal import LEASE_S, Journal
 from penstock.engine.platform_nodes import only_nodes, with_platform_nodes
 from penstock.engine.protocol import Engine
 from penstock.engine.state import Job, RunOutcome
+from penstock.engine.stopping import CancelledRunError, signals
 from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params
 from penstock.project import shown
@@ -160,18 +159,23 @@ class _Under:
 
 
 def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
-    with _signals():
+    with signals() as stop:
         try:
-            outcome = Execution(run.job, engine, run.journal, listener).run()
+            outcome = Execution(run.job, engine, run.journal, listener, stop=stop).run()
             run.journal.flush()
             return _conclude(run, outcome)
         except (KeyboardInterrupt, CancelledRunError) as error:
-            _finish(run, RunState.CANCELLED, error=Failure(kind="cancelled", message=_why(error)))
+            _break_off(run, RunState.CANCELLED, Failure(kind="cancelled", message=_why(error)))
+            raise
+        except LeaseLostError:  # somebody has recorded the end of this run already
             raise
         except PenstockError as error:
-            failure = Failure(kind=error.code, message=error.message, hint=error.hint)
-            _finish(run, RunState.FAILED, error=failure)
+            _break_off(run, RunState.FAILED, Failure(kind=error.code, message=error.message, hint=error.hint))
             raise
+        except OSError as error:
+            failure = Failure(kind=StoreError.code, message=f"{run.workspace.home} failed: {error}.")
+            _break_off(run, RunState.FAILED, failure)
+            raise StoreError(failure.message, hint="run again when it is mended: what was finished is kept") from error
 
 
 def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
@@ -249,11 +253,23 @@ def _finish(
     manifest_digest: str | None = None,
 ) -> None:
     with run.workspace.ledger.write() as conn:
+        run.journal.check_lease(conn)
         if release is not None:
             runs.attach_release(conn, run.job.run_id, release)
         if manifest_digest is not None:
             runs.attach_manifest(conn, run.job.run_id, manifest_digest)
         runs.finish(conn, run.job.run_id, state, error=error)
+        leases.revoke(conn, leases.run_lease(run.job.run_id))
+
+
+def _break_off(run: _Under, state: RunState, failure: Failure) -> None:
+    """Record that a run ended before its end."""
+    ended = AttemptState.CANCELLED if state is RunState.CANCELLED else AttemptState.LOST
+    # Where the ledger takes no writes (a full disk, say), the next process finds this one dead and records it as lost.
+    with suppress(StoreError, LeaseLostError), run.workspace.ledger.write() as conn:
+        run.journal.check_lease(conn)
+        run.journal.abandon(conn, ended, failure)
+        runs.finish(conn, run.job.run_id, state, error=failure)
         leases.revoke(conn, leases.run_lease(run.job.run_id))
 
 
@@ -265,21 +281,3 @@ def _check_names(force: frozenset[str], graph: Graph) -> None:
 
 def _why(error: BaseException) -> str:
     return str(error) or "interrupted (Ctrl-C)"
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turn SIGTERM into a clean stop, as Ctrl-C is; outside the main thread signals are left alone."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
-        raise CancelledRunError(f"stopped by {signal.Signals(number).name}")
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.core.errors import PenstockError
+from penstock.core.process import die_with_parent
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.program import answers, load_program
 from penstock.store.blobs import Blobs
@@ -18,6 +19,7 @@ from penstock.store.blobs import Blobs
 
 def main() -> int:
     """Load the release from the blobs alone and answer."""
+    die_with_parent()
     home, digest = Path(sys.argv[1]), sys.argv[2]
     # What user code prints must not be mixed into the answer.
     out = os.dup(1)

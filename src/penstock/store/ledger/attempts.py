@@ -67,6 +67,7 @@ _FINISH = (
     .values({name: sa.bindparam(f"new_{name}") for name in ("state", "finished_at", "wall_s", "cpu_s", "peak_bytes")})
     .values({name: sa.bindparam(f"new_{name}") for name in ("failure", "log")})
 )
+_END_RUNNING = sa.update(_T).where(_T.c.run_id == sa.bindparam("run"), _T.c.state == _RUNNING)
 _STATES = sa.select(_T.c.id, _T.c.state).where(_T.c.id.in_(sa.bindparam("ids", expanding=True)))
 _OF_RUN = sa.select(_T).where(_T.c.run_id == sa.bindparam("run")).order_by(_T.c.id)
 _LATEST = sa.select(sa.func.max(_T.c.number)).where(
@@ -99,6 +100,13 @@ def finish_all(conn: sa.Connection, ended: Sequence[Ended]) -> None:
     changed = conn.execute(_FINISH, [_ending(one, now) for one in ended]).rowcount
     if changed != len(ended):
         raise _not_running(conn, ended)
+
+
+def end_running(conn: sa.Connection, run_id: int, state: AttemptState, failure: Failure) -> None:
+    """Record that whatever still runs in a run ended now, and why: the run was stopped, or its process is dead."""
+    after = change_attempt(AttemptState.RUNNING, state)
+    values = {"state": after.value, "finished_at": clock_of(conn).now(), "failure": failure}
+    conn.execute(_END_RUNNING.values(**values), {"run": run_id})
 
 
 def of_run(conn: sa.Connection, run_id: int) -> list[Attempt]:

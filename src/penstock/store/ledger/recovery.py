@@ -5,12 +5,10 @@ import sqlalchemy as sa
 from penstock.core.process import is_known_dead, is_same_boot
 from penstock.core.records import Failure
 from penstock.core.states import AttemptState, NodeState, RunState
-from penstock.store.ledger import events, leases, runs, schema
-from penstock.store.ledger.statements import clock_of
+from penstock.store.ledger import attempts, events, leases, runs, schema
 
-_R, _A, _N = schema.runs, schema.attempts, schema.run_nodes
+_R, _N = schema.runs, schema.run_nodes
 _RUNNING = sa.select(_R.c.id).where(_R.c.state == RunState.RUNNING.value).order_by(_R.c.id)
-_END_ATTEMPTS = sa.update(_A).where(_A.c.run_id == sa.bindparam("run"), _A.c.state == AttemptState.RUNNING.value)
 _END_NODES = (
     sa.update(_N)
     .where(_N.c.run_id == sa.bindparam("run"), _N.c.state.in_([NodeState.RUNNING.value, NodeState.WAITING.value]))
@@ -54,6 +52,5 @@ def _mark(conn: sa.Connection, run_id: int) -> None:
     )
     leases.revoke(conn, leases.run_lease(run_id))
     runs.finish(conn, run_id, RunState.LOST, error=failure)
-    values = {"state": AttemptState.LOST.value, "finished_at": clock_of(conn).now(), "failure": failure}
-    conn.execute(_END_ATTEMPTS.values(**values), {"run": run_id})
+    attempts.end_running(conn, run_id, AttemptState.LOST, failure)
     conn.execute(_END_NODES, {"run": run_id})
