@@ -1,0 +1,124 @@
+"""What the docs tell a reader to do is done: their runnable blocks, in order, with the real command.
+
+```python title="f.py"``` is saved; with `replace`, what stands before `---` becomes what follows. In ```console run```
+each `$ ` line is run; each line below it must be in the output, parts set apart by two spaces in one line.
+"""
+
+import ast
+import difflib
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+_BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TITLE = re.compile(r'title="([^"]+)"')
+_APART = re.compile(r" {2,}")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, what stands behind that, and its text."""
+
+    language: str
+    info: str
+    text: str
+
+    @property
+    def title(self) -> str:
+        found = _TITLE.search(self.info)
+        return found[1] if found else ""
+
+    @property
+    def is_runnable(self) -> bool:
+        return bool(self.title) or (self.language == "console" and "run" in self.info.split())
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in _BLOCK.findall(page.read_text(encoding="utf-8"))]
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+RUNNABLE = [page for page in PAGES if any(block.is_runnable for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=named)
+def test_the_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.title:
+            save(block, tmp_path / block.title)
+        elif block.is_runnable:
+            follow(block, tmp_path)
+
+
+# Explanations sketch signatures, which are not whole Python.
+@pytest.mark.parametrize("page", [page for page in PAGES if "explanation" not in page.parts], ids=named)
+def test_python_in_the_docs_is_python(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python" and "replace" not in block.info:
+            ast.parse(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_a_script_becomes_a_pipeline_by_ten_lines() -> None:
+    """The tutorial's promise: at most ten lines are added to a plain fit-and-predict script."""
+    page = ROOT / "docs" / "tutorial" / "first-pipeline.md"
+    script, pipeline = [block.text.splitlines() for block in blocks(page) if block.info.strip() == 'title="prices.py"']
+    added = [line for line in difflib.ndiff(script, pipeline) if line.startswith("+ ") and line[2:].strip()]
+    assert len(added) <= 10, "\n".join(added)
+
+
+def follow(block: Block, folder: Path) -> None:
+    for command, expected in commands(block.text):
+        said = run(command, folder)
+        missing = [line for line in expected if not is_in(line, said)]
+        assert not missing, f"after `{command}` no line holds {missing[0]!r}:\n{said}"
+
+
+def save(block: Block, file: Path) -> None:
+    if "replace" not in block.info:
+        file.write_text(block.text, encoding="utf-8")
+        return
+    before, _, after = block.text.partition("---\n")
+    text = file.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{file.name} holds this {text.count(before)} times:\n{before}"
+    file.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif line.strip():
+            found[-1][1].append(line.strip())
+    return found
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command as a reader would, with this Python's programs first on the path."""
+    programs = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": programs, "COLUMNS": "160", "NO_COLOR": "1"}
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S602 - the docs are ours, and what a reader types goes through a shell
+    assert done.returncode == 0, f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def is_in(line: str, said: str) -> bool:
+    parts = _APART.split(line)
+    return any(all(part in given for part in parts) for given in said.splitlines())
