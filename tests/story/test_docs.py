@@ -1,25 +1,31 @@
 """What the docs tell a reader to do is done: their runnable blocks, in order, with the real command.
 
 ```python title="f.py"``` is saved; with `replace`, what stands before `---` becomes what follows. In ```console run```
-each `$ ` line is run; each line below it must be in the output, parts set apart by two spaces in one line.
+each `$ ` line is run; each line below it must be in the output, parts set apart by two spaces in one line. A server
+started with `&` gets a free port, and `curl` asks it there.
 """
 
 import ast
 import difflib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
+PRINTED = "http://127.0.0.1:8000"
 _APART = re.compile(r" {2,}")
 
 
@@ -54,11 +60,13 @@ RUNNABLE = [page for page in PAGES if any(block.is_runnable for block in blocks(
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=named)
 def test_the_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
-    for block in blocks(page):
-        if block.title:
-            save(block, tmp_path / block.title)
-        elif block.is_runnable:
-            follow(block, tmp_path)
+    with ExitStack() as stack:
+        reader = Reader(tmp_path, stack)
+        for block in blocks(page):
+            if block.title:
+                save(block, tmp_path / block.title)
+            elif block.is_runnable:
+                reader.follow(block)
 
 
 # Explanations sketch signatures, which are not whole Python.
@@ -83,13 +91,6 @@ def test_a_script_becomes_a_pipeline_by_ten_lines() -> None:
     assert len(added) <= 10, "\n".join(added)
 
 
-def follow(block: Block, folder: Path) -> None:
-    for command, expected in commands(block.text):
-        said = run(command, folder)
-        missing = [line for line in expected if not is_in(line, said)]
-        assert not missing, f"after `{command}` no line holds {missing[0]!r}:\n{said}"
-
-
 def save(block: Block, file: Path) -> None:
     if "replace" not in block.info:
         file.write_text(block.text, encoding="utf-8")
@@ -110,13 +111,55 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def run(command: str, folder: Path) -> str:
-    """Run a command as a reader would, with this Python's programs first on the path."""
-    programs = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": programs, "COLUMNS": "160", "NO_COLOR": "1"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S602 - the docs are ours, and what a reader types goes through a shell
-    assert done.returncode == 0, f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout
+class Reader:
+    """Somebody who does what a page says, in `folder`; what is started is stopped with `stack`."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.stack = stack
+        self.url = ""
+
+    def follow(self, block: Block) -> None:
+        for command, expected in commands(block.text):
+            said = self.do(command)
+            missing = [line for line in expected if not is_in(self.here(line), said)]
+            assert not missing, f"after `{command}` no line holds {missing[0]!r}:\n{said}"
+
+    def do(self, command: str) -> str:
+        if command.endswith("&"):
+            return self.start(command.removesuffix("&"))
+        if command.startswith("curl"):
+            return self.ask(shlex.split(self.here(command)))
+        # The docs are ours, and what a reader types goes through a shell.
+        done = subprocess.run(command, shell=True, check=False, capture_output=True, **self.around())  # noqa: S602
+        assert done.returncode == 0, f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+    def start(self, command: str) -> str:
+        server = subprocess.Popen([*shlex.split(command), "--port", "0"], stdout=subprocess.PIPE, **self.around())
+        self.stack.callback(server.wait)
+        self.stack.callback(server.terminate)
+        assert server.stdout is not None
+        self.stack.callback(server.stdout.close)
+        first = next(line for line in server.stdout if "http://" in line)
+        self.url = first.split(" on ")[1].split()[0]
+        return str(first)
+
+    def ask(self, words: list[str]) -> str:
+        """Do what `curl URL -H HEADER -d BODY` does; curl itself need not be installed."""
+        url = next(word for word in words if word.startswith("http"))
+        answer = httpx.post(url, content=words[words.index("-d") + 1], headers={"content-type": "application/json"})
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def here(self, text: str) -> str:
+        return text.replace(PRINTED, self.url or PRINTED)
+
+    def around(self) -> dict[str, Any]:
+        """Where and how a command runs: in the folder, with this Python's programs first on the path."""
+        programs = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]]
+        environment = {**os.environ, "PATH": os.pathsep.join(programs), "COLUMNS": "160", "NO_COLOR": "1"}
+        return {"cwd": self.folder, "env": environment, "text": True}
 
 
 def is_in(line: str, said: str) -> bool:
