@@ -97,7 +97,7 @@ class Movie(Row):
     score: float
 
 
-@movies.serve(examples=[{"user_id": 7}])
+@movies.serve
 def recommend(recommender: Ranker, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
     return _named(recommender.recommend(user_id, k), titles)
 
