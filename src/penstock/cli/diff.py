@@ -101,7 +101,8 @@ def _print_predictions(console: Console, changes: Sequence[PredictionChange]) ->
         return
     _title(console, "Predictions")
     for change in changes:
-        console.print(f"  {change.subject}: {change.changed:,} of {change.common:,} changed", soft_wrap=True)
+        told = f"{change.changed:,} of {change.common:,} changed" if change.common else "nothing in common to compare"
+        console.print(f"  {change.subject}: {told}", soft_wrap=True)
         for example in change.examples[:_EXAMPLES] if change in moved else ():
             console.print(Text(f"    {_short(example['key'])}", style="dim"), soft_wrap=True)
             console.print(Text(f"      - {_short(example['before'])}", style="red"), soft_wrap=True)
@@ -113,7 +114,15 @@ def _interval(found: Interval | None) -> str:
 
 
 def _short(value: Any) -> str:
-    if value is None:
-        return "none"
-    text = ", ".join(f"{k}={v!r}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    match value:
+        case None:
+            text = "none"
+        case float():
+            text = f"{value:.4g}"
+        case dict():
+            text = ", ".join(f"{name}={_short(item)}" for name, item in value.items())
+        case list() | tuple():
+            text = f"[{'; '.join(_short(item) for item in value)}]"
+        case _:
+            text = str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

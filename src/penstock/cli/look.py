@@ -8,7 +8,7 @@ from rich.text import Text
 
 from penstock.cli.evidence import print_checks, print_failures, print_quality
 from penstock.cli.options import HERE, AsJson, Project
-from penstock.cli.tables import first_line, grid, open_console, seconds, size, state_text, when, write_json
+from penstock.cli.tables import first_line, grid, open_console, seconds, size, state_text, when, why, write_json
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFoundError
 from penstock.core.states import RunState
@@ -180,7 +180,7 @@ def _print_nodes(console: Console, nodes: tuple[NodeShown, ...]) -> None:
             continue
         made = ", ".join(f"{name}: {what}" if name != node.node else what for name, what in node.made.items())
         parts = f"{node.parts} parts" if node.parts > 1 and node.role != "evaluate" else ""
-        about = "; ".join(text for text in (made, parts, node.reason) if text)
+        about = "; ".join(text for text in (made, parts, why(node.state, node.reason)) if text)
         table.add_row(
             "",
             state_text(node.state, console),

@@ -13,13 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from penstock.cli.tables import counted, first_line, grid, seconds, state_text
+from penstock.cli.tables import counted, first_line, grid, seconds, state_text, why
 from penstock.core.refs import RunRef
 from penstock.engine.events import Event, Listener, NodeEnded, RunStarted, UnitEnded, UnitStarted, Waiting, ignore
 from penstock.pipeline.graph import Graph
 
 _NAME = 30
-_REASONLESS = {"skipped": "something it needs did not succeed"}
 
 
 @contextmanager
@@ -60,6 +59,7 @@ class _Lines:
         self._since: dict[str, float] = {}
         self._running: dict[tuple[str, str], UnitStarted] = {}
         self._waited: set[str] = set()
+        self._failures: dict[str, str] = {}
         self._total = 0
         self._ended = 0
 
@@ -74,14 +74,22 @@ class _Lines:
                 self._start(event)
             case UnitEnded():
                 self._running.pop((event.node, event.part), None)
-                if event.will_retry and event.failure is not None:
-                    self._line("retrying", event.node, None, first_line(event.failure.message))
+                self._note_failure(event)
             case Waiting():
                 if event.node not in self._waited:
                     self._waited.add(event.node)
                     self._line("waiting", event.node, None, "another process is doing this; waiting for its result")
             case NodeEnded():
                 self._end(event)
+
+    def _note_failure(self, event: UnitEnded) -> None:
+        if event.failure is None:
+            return
+        said = first_line(event.failure.message)
+        if event.will_retry:
+            self._line("retrying", event.node, None, said)
+        else:
+            self._failures.setdefault(event.node, said)
 
     def _start(self, event: UnitStarted) -> None:
         self._running[event.node, event.part] = event
@@ -96,7 +104,7 @@ class _Lines:
             return
         began = self._since.get(event.node)
         wall_s = None if began is None else time.monotonic() - began
-        self._line(event.state.value, event.node, wall_s, _told(event))
+        self._line(event.state.value, event.node, wall_s, self._failures.get(event.node) or _told(event))
 
     def _is_shown(self, node: str) -> bool:
         return self._is_verbose or ":" not in node
@@ -115,10 +123,8 @@ class _Lines:
     def __rich__(self) -> Group:
         table, now = self._table(), time.monotonic()
         for (node, part), event in list(self._running.items()):
-            name = f"{node} {part}".rstrip()
-            table.add_row(
-                "", state_text("running", self._console), name, seconds(now - self._since[node]), event.reason
-            )
+            text = f"{part}: {event.reason}" if part else event.reason
+            table.add_row("", state_text("running", self._console), node, seconds(now - self._since[node]), text)
         bar = grid("left", "whole", "whole")
         width = max(10, min(40, self._console.width - 36))
         told = f"{self._ended} of {self._total} nodes, {seconds(now - self._began)}"
@@ -131,8 +137,8 @@ def _told(event: NodeEnded) -> str:
         aside = event.dataset.rows_quarantined if event.is_new_version else 0
         added = counted(event.dataset.rows_added, "new row") if event.is_new_version else "no new rows"
         return f"{event.dataset}: {added}" + (f", {aside:,} set aside (see the quarantine)" if aside else "")
-    broken = [c for c in event.checks if not c.passed]
-    if broken:
-        return broken[0].message
+    broken = [c.name for c in event.checks if not c.passed]
+    if broken:  # what they found is told once, at the end
+        return "did not pass" if broken == [event.node] else f"{', '.join(broken)} did not pass"
     parts = f" ({event.units} parts)" if event.units > 1 and event.role != "evaluate" else ""
-    return (event.reason or _REASONLESS.get(event.state.value, "")) + parts
+    return why(event.state.value, event.reason) + parts

@@ -144,7 +144,7 @@ def _verdict(report: RunReport, duration_s: float) -> Text:
         why = ", ".join(name for name in report.failures if ":" not in name)
         why = f"{why} did not succeed" if why else "a check did not pass"
         return Text("No release: ", style="bold red").append(
-            f"{why} ({took}). See everything: penstock show {run}", style="not bold default"
+            f"{why} ({seconds(duration_s)}). See everything: penstock show {run}", style="not bold default"
         )
     if report.release is None:
         return Text(f"Done {took}.", style="bold green").append(

@@ -121,6 +121,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def why(state: str, reason: str) -> str:
+    """Return the reason for a node's state; a skipped one has none of its own."""
+    return reason or ("something it needs did not succeed" if state == "skipped" else "")
+
+
 def first_line(text: str) -> str:
     """Return the first line of a message."""
     return text.partition("\n")[0]

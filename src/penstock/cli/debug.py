@@ -1,0 +1,59 @@
+"""`penstock debug`: one node alone, in the foreground."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.options import HERE, Now, Params, PipelineName, Project, read_params, read_time
+from penstock.project.debugging import prepare
+from penstock.project.running import RunOptions
+from penstock.project.targets import find_graph
+from penstock.project.workspace import open_workspace
+
+
+def debug(
+    node: Annotated[str, typer.Argument(help="The node to run.", show_default=False)],
+    pipeline: PipelineName = None,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Key of a fan-out, or model of an evaluation; the first by default.")
+    ] = None,
+    param: Params = None,
+    now: Now = None,
+    project: Project = HERE,
+) -> int:
+    """Run one node alone in this terminal, from the files as they are now, with the inputs a run would give it.
+
+    What it needs is made or reused first. What it returns is shown and not kept. When it fails, the debugger opens
+    where it failed.
+
+    Example:
+        penstock debug recommender
+        penstock debug quality --part champion
+    """
+    options = RunOptions(params=read_params(param), now=read_time(now), cause=f"debug {node}")
+    with open_workspace(project) as workspace:
+        graph = find_graph(workspace, pipeline)
+        prepared = prepare(graph, node, workspace, options, part=part)
+        root = workspace.settings.root
+    others = [name for name in prepared.parts if name != prepared.part]
+    if others and part is None:
+        print(f"Part {prepared.part!r} of {len(others) + 1}; another: --part {others[0]}", flush=True)
+    try:
+        return 1 if _perform(prepared.file, root) else 0
+    finally:
+        prepared.file.unlink(missing_ok=True)
+
+
+def _perform(task: Path, root: Path) -> int:
+    """Perform a task in a process that has the terminal to itself, and return its exit code."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the code and its debugger
+    try:
+        command = [sys.executable, "-P", "-m", "penstock.cli.foreground", os.fspath(task)]
+        return subprocess.run(command, cwd=root, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
