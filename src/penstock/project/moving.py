@@ -9,7 +9,7 @@ from penstock.core.records import Record
 from penstock.core.refs import RunRef, parse_name, parse_ref
 from penstock.project.workspace import Workspace
 from penstock.releases.archive import export_release, import_release
-from penstock.releases.manifest import Manifest, manifest_hash
+from penstock.releases.manifest import Manifest
 from penstock.store.ledger import events, releases
 
 
@@ -97,7 +97,7 @@ def import_from(source: Path, workspace: Workspace, *, live: bool = False) -> Im
     name = manifest.pipeline
     with workspace.ledger.write() as conn:
         made = releases.create(
-            conn, name, release_hash=manifest_hash(manifest), manifest_digest=manifest_digest, run_id=None
+            conn, name, release_hash=manifest_digest, manifest_digest=manifest_digest, run_id=None
         )
         before = releases.live(conn, name)
         if made.is_new:

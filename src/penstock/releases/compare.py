@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import polars as pl
 
-from penstock.core.digest import digest_value
-from penstock.core.records import Artifact, Interval, Record
+from penstock.core.digest import canonical_json, digest_value
+from penstock.core.records import Interval, Record
+from penstock.engine.units import CHAMPION
 from penstock.releases.manifest import Example, Manifest
-from penstock.store import codecs
+from penstock.releases.rows import Judged, PredictionChange, compare_rows
 from penstock.store.blobs import Blobs
 
 SHOWN_CHANGES = 20
+_SHORT = 12
+_DIFF_BYTES = 2**20
 
 
 class FileChange(Record, frozen=True, kw_only=True):
@@ -42,24 +44,13 @@ class MetricChange(Record, frozen=True, kw_only=True):
     after: Interval | None
 
 
-class PredictionChange(Record, frozen=True, kw_only=True):
-    """What changed on the rows or requests that both sides answered.
+class Difference(Record, frozen=True, kw_only=True):
+    """Everything that differs; empty tuples where nothing does.
 
     Attributes:
-        subject: "quality of recommender" for evaluation rows, "recommend" for sampled requests.
-        common: Rows or requests both sides have.
-        changed: How many of them differ.
-        examples: Some that differ: the key or request, before, after.
+        data: Versions, digests, columns and contracts of datasets, and the logical time.
+        artifacts: Outputs whose bytes differ, by the first digits of their digests.
     """
-
-    subject: str
-    common: int
-    changed: int
-    examples: tuple[dict[str, Any], ...] = ()
-
-
-class Difference(Record, frozen=True, kw_only=True):
-    """Everything that differs; empty tuples where nothing does."""
 
     before: str
     after: str
@@ -68,6 +59,7 @@ class Difference(Record, frozen=True, kw_only=True):
     params: tuple[ValueChange, ...]
     policy: tuple[ValueChange, ...]
     environment: tuple[ValueChange, ...]
+    artifacts: tuple[ValueChange, ...] = ()
     checks: tuple[ValueChange, ...]
     metrics: tuple[MetricChange, ...]
     predictions: tuple[PredictionChange, ...]
@@ -75,13 +67,25 @@ class Difference(Record, frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether both sides are the same."""
-        rows = (self.code, self.data, self.params, self.policy, self.environment, self.checks)
+        rows = (self.code, self.data, self.params, self.policy, self.environment, self.artifacts, self.checks)
         moved = any(p.changed for p in self.predictions) or any(m.before != m.after for m in self.metrics)
         return not any(rows) and not moved
 
 
-def compare(before: tuple[str, Manifest], after: tuple[str, Manifest], blobs: Blobs) -> Difference:
-    """Compare two manifests, each with the reference people know it by."""
+def compare(
+    before: tuple[str, Manifest], after: tuple[str, Manifest], blobs: Blobs, *, shown: int = SHOWN_CHANGES
+) -> Difference:
+    """Compare two manifests.
+
+    Args:
+        before: The reference people know it by, and the manifest.
+        after: The same of the other side.
+        blobs: Where code and evaluation rows are.
+        shown: Most examples given per evaluation and serve function; nothing else holds values of rows.
+
+    Raises:
+        DamagedError: A blob that both sides need to be compared is damaged.
+    """
     (name_a, a), (name_b, b) = before, after
     return Difference(
         before=name_a,
@@ -91,9 +95,10 @@ def compare(before: tuple[str, Manifest], after: tuple[str, Manifest], blobs: Bl
         params=_values(_flat(a.params), _flat(b.params)),
         policy=_values(_flat(msgspec.to_builtins(a.policy)), _flat(msgspec.to_builtins(b.policy))),
         environment=_values(_environment(a), _environment(b)),
+        artifacts=_values(_artifacts(a), _artifacts(b)),
         checks=_values(_checks(a), _checks(b)),
         metrics=_metrics(a, b),
-        predictions=(*_rows(a, b, blobs), *_answers(a, b)),
+        predictions=(*_answers(a, b, shown), *_rows(a, b, blobs, shown)),
     )
 
 
@@ -103,28 +108,62 @@ def _code(a: Manifest, b: Manifest, blobs: Blobs) -> tuple[FileChange, ...]:
     for path in sorted(old.keys() | new.keys()):
         if old.get(path) == new.get(path):
             continue
-        ours, theirs = _lines(old.get(path), blobs), _lines(new.get(path), blobs)
         change = "added" if path not in old else "removed" if path not in new else "changed"
-        diff = "".join(difflib.unified_diff(ours, theirs, fromfile=f"a/{path}", tofile=f"b/{path}"))
-        changes.append(FileChange(path=path, change=change, diff=diff))
+        data = tuple(_bytes(digests.get(path), blobs) for digests in (old, new))
+        changes.append(FileChange(path=path, change=change, diff=_diff(path, *data)))
     return tuple(changes)
 
 
-def _lines(digest: str | None, blobs: Blobs) -> list[str]:
-    return [] if digest is None else blobs.read(digest).decode("utf-8", "replace").splitlines(keepends=True)
+def _bytes(digest: str | None, blobs: Blobs) -> bytes | None:
+    if digest is None:
+        return b""
+    return blobs.read(digest) if digest in blobs else None
+
+
+def _diff(path: str, old: bytes | None, new: bytes | None) -> str:
+    if old is None or new is None:
+        return f"{path} is not in this store\n"
+    # The time a diff takes grows with the square of the lines.
+    if len(old) + len(new) > _DIFF_BYTES:
+        return f"{path} differs: {len(old):,} bytes before, {len(new):,} after\n"
+    try:
+        ours, theirs = _lines(old), _lines(new)
+    except UnicodeDecodeError:
+        return f"{path} differs and is not UTF-8 text: {len(old):,} bytes before, {len(new):,} after\n"
+    return "".join(difflib.unified_diff(ours, theirs, fromfile=f"a/{path}", tofile=f"b/{path}"))
+
+
+def _lines(data: bytes) -> list[str]:
+    # Not splitlines: it also cuts at form feeds and other characters that end no line of code.
+    lines = [f"{line}\n" for line in data.decode().split("\n")]
+    if lines[-1] == "\n":
+        return lines[:-1]
+    return [*lines[:-1], f"{lines[-1]}\\ No newline at end of file\n"]
 
 
 def _data(manifest: Manifest) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"now": manifest.now}
     for name, dataset in manifest.datasets.items():
-        found[name] = f"{name}@{dataset.version} ({dataset.digest[:12]})"
+        found[name] = f"{name}@{dataset.version} ({dataset.digest[:_SHORT]})"
         found |= {f"{name}.{column}": dtype for column, dtype in dataset.schema}
+        found |= _flat(dataset.contract, f"{name}.")
     return found
 
 
 def _environment(manifest: Manifest) -> dict[str, Any]:
     packages: dict[str, Any] = manifest.environment.get("packages", {})
     return {"python": manifest.environment.get("python"), **packages}
+
+
+def _artifacts(manifest: Manifest) -> dict[str, Any]:
+    """Return what the user's own nodes made, without the champion of the day."""
+    judged = {f"{n.name}/{CHAMPION}" for n in manifest.graph.nodes if n.role == "evaluate"}
+    own = {node.name for node in manifest.graph.nodes}
+    return {
+        name: artifact.digest[:_SHORT]
+        for name, artifact in manifest.artifacts.items()
+        if name.partition("/")[0] in own and name.rpartition("/")[0] not in judged
+    }
 
 
 def _checks(manifest: Manifest) -> dict[str, Any]:
@@ -134,21 +173,27 @@ def _checks(manifest: Manifest) -> dict[str, Any]:
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, item in value.items():
-        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+        is_more = isinstance(item, Mapping) and item
+        found |= _flat(item, f"{prefix}{key}.") if is_more else {f"{prefix}{key}": item}
     return found
 
 
 def _values(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[ValueChange, ...]:
-    names = [n for n in sorted(a.keys() | b.keys()) if a.get(n) != b.get(n)]
+    names = [n for n in sorted(a.keys() | b.keys()) if not _is_same(a, b, n)]
     return tuple(ValueChange(name=n, before=a.get(n), after=b.get(n)) for n in names)
+
+
+def _is_same(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> bool:
+    # As JSON, in which a release is hashed: there 1, 1.0 and true are not the same, and a tuple is a list.
+    return name in a and name in b and canonical_json(a[name]) == canonical_json(b[name])
 
 
 def _metrics(a: Manifest, b: Manifest) -> tuple[MetricChange, ...]:
     old, new = _means(a), _means(b)
     return tuple(
-        MetricChange(evaluation=e, model=model, metric=metric, before=old.get((e, model, metric)), after=after)
-        for (e, model, metric), after in sorted(new.items())
-        if model != "champion"
+        MetricChange(evaluation=name[0], model=name[1], metric=name[2], before=old.get(name), after=new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if name[1] != CHAMPION
     )
 
 
@@ -161,65 +206,40 @@ def _means(manifest: Manifest) -> dict[tuple[str, str, str], Interval]:
     }
 
 
-def _rows(a: Manifest, b: Manifest, blobs: Blobs) -> list[PredictionChange]:
+def _rows(a: Manifest, b: Manifest, blobs: Blobs, shown: int) -> list[PredictionChange]:
     changes = []
     for name, evaluation in b.evaluations.items():
         before = a.evaluations.get(name)
         for model, artifact in evaluation.rows.items():
-            if before is not None and model in before.rows and model != "champion":
-                key = _key(b, name)
-                change = _row_change(f"{name} of {model}", (before.rows[model], artifact), key, blobs)
-                changes.append(change)
+            if before is None or model not in before.rows or model == CHAMPION:
+                continue
+            pair = before.rows[model], artifact
+            changes.append(compare_rows(f"{name} of {model}", pair, _judged(b, name), blobs, shown=shown))
     return changes
 
 
-def _key(manifest: Manifest, evaluation: str) -> list[str]:
-    key = manifest.graph.node(evaluation).options.get("key")
-    return [key] if isinstance(key, str) else list(key or ())
-
-
-def _row_change(subject: str, pair: tuple[Artifact, Artifact], key: list[str], blobs: Blobs) -> PredictionChange:
-    if pair[0].digest == pair[1].digest:
-        return PredictionChange(subject=subject, common=pair[0].rows or 0, changed=0)
-    a, b = (_readable(artifact, blobs) for artifact in pair)
-    if a is None or b is None:
-        return PredictionChange(subject=f"{subject} (rows are not in this store)", common=0, changed=0)
-    if not key:
-        a, b, key = a.with_row_index("row"), b.with_row_index("row"), ["row"]
-    both = [c for c in a.columns if c in b.columns and c not in key]
-    joined = a.select(*key, *both).join(
-        b.select(*key, *both), on=key, how="inner", suffix=" after", maintain_order="left"
+def _judged(manifest: Manifest, evaluation: str) -> Judged:
+    options = manifest.graph.node(evaluation).options
+    return Judged(
+        key=_names(options.get("key")),
+        slices=_names(options.get("slices")),
+        metric=manifest.evaluations[evaluation].metric,
+        higher_is_better=bool(options.get("higher_is_better", True)),
     )
-    differs = (
-        pl.any_horizontal([pl.col(c).ne_missing(pl.col(f"{c} after")) for c in both]) if both else pl.lit(value=False)
-    )
-    moved = joined.filter(differs)
-    examples = tuple(_example(row, key, both) for row in moved.head(SHOWN_CHANGES).to_dicts())
-    return PredictionChange(subject=subject, common=joined.height, changed=moved.height, examples=examples)
 
 
-def _readable(artifact: Artifact, blobs: Blobs) -> pl.DataFrame | None:
-    if artifact.digest not in blobs:  # an imported release comes without its evaluation rows
-        return None
-    frame = codecs.load(artifact, blobs, form="polars")
-    return frame if isinstance(frame, pl.DataFrame) else None
+def _names(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def _example(row: Mapping[str, Any], key: list[str], both: list[str]) -> dict[str, Any]:
-    changed = [c for c in both if row[c] != row[f"{c} after"]]
-    return {
-        "key": {k: row[k] for k in key},
-        "before": {c: row[c] for c in changed},
-        "after": {c: row[f"{c} after"] for c in changed},
-    }
-
-
-def _answers(a: Manifest, b: Manifest) -> list[PredictionChange]:
+def _answers(a: Manifest, b: Manifest, shown: int) -> list[PredictionChange]:
+    """Compare the answers to the sampled requests that both were asked."""
     changes = []
     for name, examples in b.examples.items():
         old = {digest_value(e.fields): e for e in a.examples.get(name, ())}
         common: list[tuple[Example, Example]] = [(old[d], e) for e in examples if (d := digest_value(e.fields)) in old]
-        moved = [(x, y) for x, y in common if x.answer != y.answer]
-        shown = tuple({"key": y.fields, "before": x.answer, "after": y.answer} for x, y in moved[:SHOWN_CHANGES])
-        changes.append(PredictionChange(subject=name, common=len(common), changed=len(moved), examples=shown))
+        moved = [(x, y) for x, y in common if canonical_json(x.answer) != canonical_json(y.answer)]
+        few = tuple({"key": y.fields, "before": x.answer, "after": y.answer} for x, y in moved[:shown])
+        note = "" if common or not examples else "the two were not asked the same requests"
+        changes.append(PredictionChange(subject=name, common=len(common), changed=len(moved), examples=few, note=note))
     return changes

@@ -154,13 +154,19 @@ def _served(edge: Edge, graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) ->
 def _evaluations(graph: Graph, kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, ReleasedEvaluation]:
     return {
         node.name: ReleasedEvaluation(
-            metric=str(node.options.get("metric", "")),
+            metric=_metric(node, kept.get(f"evidence:{node.name}", {}).get("", Kept())),
             means=_means(kept.get(f"evidence:{node.name}", {}).get("", Kept())),
             rows={model: k.outputs[node.outputs[0]] for model, k in sorted(kept[node.name].items()) if k.outputs},
         )
         for node in graph.nodes
         if node.role == "evaluate" and node.name in kept
     }
+
+
+def _metric(node: Node, summary: Kept) -> str:
+    # Without a declared one the first metric decides; it is told first.
+    first = next(iter(summary.facts.get("metrics", [])), {"metric": ""})
+    return str(node.options.get("metric") or first["metric"])
 
 
 def _means(summary: Kept) -> dict[str, dict[str, Interval]]:

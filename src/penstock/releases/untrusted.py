@@ -25,6 +25,11 @@ _UPGRADE = "it may be of a newer Penstock: upgrade, or export it again"
 _AGAIN = "make the file again with penstock export"
 
 
+class _Environment(msgspec.Struct, frozen=True):
+    python: str = ""
+    packages: dict[str, str] = {}
+
+
 class _Head(msgspec.Struct, frozen=True):
     format: int
 
@@ -42,6 +47,7 @@ def read_untrusted(data: bytes, source: Path) -> Manifest:
     _refuse_other_format(data, source)
     try:
         manifest = decode_manifest(data)
+        msgspec.convert(manifest.environment, _Environment)
         again = msgspec.json.encode(msgspec.json.decode(data))
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise InputError(f"The manifest of {source} is not readable: {_why(error)}.", hint=_UPGRADE) from error
