@@ -196,6 +196,9 @@ class Supervisor:
         self._crashes.clear()
         self._restart_at_s.clear()
         _events.info("release_served", release=coming.name, url=self.url, workers=len(coming.workers))
+        differing = coming.workers[0].differing
+        if differing:
+            _events.warning("release_environment_differs", release=coming.name, differing=list(differing))
         if before is None:
             if self._options.on_ready is not None:
                 self._options.on_ready(self.url)

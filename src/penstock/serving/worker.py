@@ -21,6 +21,7 @@ import uvloop
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
+from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.app import App
 from penstock.serving.connections import Connections
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     try:
-        program = _load(options)
+        program, differing = _load(options)
     except PenstockError as error:
         _tell(options, Status(state="refused", code=error.code, message=error.message, hint=error.hint))
         return 3
@@ -61,21 +62,23 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(program, options))
+        runner.run(_serve(program, differing, options))
     # A function that never returns must not keep the process: its thread is left behind on purpose.
     sys.stderr.flush()
     os._exit(0)
 
 
-def _load(options: WorkerOptions) -> Program | None:
+def _load(options: WorkerOptions) -> tuple[Program | None, tuple[str, ...]]:
     if options.manifest is None:
-        return None
+        return None, ()
     home = Path(options.home)
     blobs = Blobs(home / "blobs")
-    return load_program(decode_manifest(blobs.read(options.manifest)), blobs, home / "code", limits=options.limits)
+    manifest = decode_manifest(blobs.read(options.manifest))
+    program = load_program(manifest, blobs, home / "code", limits=options.limits)
+    return program, tuple(environment_differences(manifest))
 
 
-async def _serve(program: Program | None, options: WorkerOptions) -> None:
+async def _serve(program: Program | None, differing: tuple[str, ...], options: WorkerOptions) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
@@ -87,7 +90,7 @@ async def _serve(program: Program | None, options: WorkerOptions) -> None:
     connections = Connections(app, limits)
     try:
         await connections.open(socket.socket(fileno=options.listen_fd))
-        _tell(options, Status(state="ready"))
+        _tell(options, Status(state="ready", differing=differing))
         await told.wait()
         await connections.drain()
     finally:

@@ -41,12 +41,17 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
 
 
 class Status(Record, frozen=True, kw_only=True):
-    """What a worker says of itself."""
+    """What a worker says of itself.
+
+    Attributes:
+        differing: Packages that the released code imports, where another version is installed here.
+    """
 
     state: Literal["ready", "refused"]
     code: str = ""
     message: str = ""
     hint: str = ""
+    differing: tuple[str, ...] = ()
 
 
 class WorkerProcess:
@@ -54,6 +59,7 @@ class WorkerProcess:
 
     Attributes:
         state: "loading", "ready", "refused" (it said why and left) or "dead".
+        differing: What it said of packages of another version.
     """
 
     def __init__(self, options: WorkerOptions) -> None:
@@ -76,6 +82,7 @@ class WorkerProcess:
         self.started_s = time.monotonic()
         self.state: Literal["loading", "ready", "refused", "dead"] = "loading"
         self.refusal: Status | None = None
+        self.differing: tuple[str, ...] = ()
         self._said = b""
         self._told_to_leave = False
 
@@ -122,6 +129,7 @@ class WorkerProcess:
             return
         status = msgspec.json.decode(self._said, type=Status)
         self.state = status.state
+        self.differing = status.differing
         if status.state == "refused":
             self.refusal = status
             self.process.wait()
