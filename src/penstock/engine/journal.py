@@ -64,6 +64,12 @@ class Journal:
     def _is_there(self, result: results.Result) -> bool:
         return all(artifact.digest in self._blobs for artifact in result.outputs.values())
 
+    def made_before(self, nodes: Sequence[str]) -> dict[str, KeyParts]:
+        """Return what the newest result of each node rested on; nodes that were never made are missing."""
+        with self._ledger.read() as conn:
+            found = {name: results.newest_of_node(conn, self._job.graph.pipeline, name) for name in nodes}
+        return {name: msgspec.convert(r.explanation, KeyParts) for name, r in found.items() if r is not None}
+
     def reason(self, unit: Unit, *, is_forced: bool) -> str:
         """Say in words why a unit has to run."""
         return self.reasons([unit], frozenset({unit.node.name} if is_forced else ()))[0]

@@ -4,12 +4,15 @@ import graphlib
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
+
 from penstock.core.records import DatasetVersion, Record
 from penstock.core.states import NodeState
 from penstock.engine import units
 from penstock.engine.journal import Journal
 from penstock.engine.platform_nodes import is_executed, is_platform
 from penstock.engine.state import Job, Kept, NodeRun, RunView, Unit
+from penstock.pipeline.keys import KeyParts, explain, node_key
 
 Action = Literal["run", "reuse", "depends"]
 
@@ -55,7 +58,22 @@ def plan(job: Job, journal: Journal, sources: Mapping[str, Source]) -> list[Plan
             lines.append(
                 PlanLine(node=name, role=node.role, action=action, reason=reason, file=node.file, line=node.line)
             )
-    return lines
+    return _with_own_changes(lines, job, journal)
+
+
+def _with_own_changes(lines: list[PlanLine], job: Job, journal: Journal) -> list[PlanLine]:
+    """Say "run" of nodes that wait for others but will run in any case: never made, or changed themselves."""
+    before = journal.made_before([line.node for line in lines if line.action == "depends"])
+    return [_judged(line, before.get(line.node), job) if line.action == "depends" else line for line in lines]
+
+
+def _judged(line: PlanLine, before: KeyParts | None, job: Job) -> PlanLine:
+    if before is None:
+        return msgspec.structs.replace(line, action="run", reason="never run")
+    after = msgspec.structs.replace(before, code=job.graph.node(line.node).code, params=job.params.get(line.node, {}))
+    if node_key(before) == node_key(after):
+        return line
+    return msgspec.structs.replace(line, action="run", reason=explain(before, after))
 
 
 def _in_order(view: RunView) -> list[tuple[str, NodeRun]]:
@@ -70,7 +88,7 @@ def _decide(run: NodeRun, view: RunView, journal: Journal, sources: Mapping[str,
         return _decide_dataset(run, sources[node.name])
     blockers = [n for n in sorted(units.needs(node, view.job) & set(view.runs)) if not view.runs[n].is_done]
     if blockers:
-        return "depends", f"unless {_listed(blockers)} {'comes' if len(blockers) == 1 else 'come'} out the same"
+        return "depends", f"unless {_listed(blockers)} out the same"
     cut = units.needs_split(node, view)
     if cut:
         split = units.split_unit(node, cut, view)
@@ -108,4 +126,5 @@ def _decide_dataset(run: NodeRun, source: Source) -> tuple[Action, str]:
 
 def _listed(names: list[str]) -> str:
     shown = [n for n in names if ":" not in n] or names
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return f"{', '.join(shown[:3])}{more} {'comes' if len(shown) == 1 else 'come'}"

@@ -63,6 +63,17 @@ _NEWEST = (
     .order_by(_T.c.last_run_id.desc(), _T.c.made_at.desc())
     .limit(1)
 )
+# Parts that begin with "#" are the platform's own, as the cutting of frames before a fan-out.
+_NEWEST_OF_NODE = (
+    sa.select(_T)
+    .where(
+        _T.c.pipeline == sa.bindparam("of_pipeline"),
+        _T.c.node == sa.bindparam("of_node"),
+        ~_T.c.part.startswith("#", autoescape=True),
+    )
+    .order_by(_T.c.last_run_id.desc(), _T.c.made_at.desc())
+    .limit(1)
+)
 
 
 def put(conn: sa.Connection, results: Sequence[NewResult], *, run_id: int) -> None:
@@ -76,6 +87,12 @@ def get(conn: sa.Connection, keys: Collection[str]) -> dict[str, Result]:
     """Return the results there are, by key."""
     rows = conn.execute(_GET, {"keys": list(keys)}).mappings()
     return {row["key"]: msgspec.convert(fields(row), Result) for row in rows}
+
+
+def newest_of_node(conn: sa.Connection, pipeline: str, node: str) -> Result | None:
+    """Return what the newest run made or reused of a node, whichever its part; None when it was never made."""
+    row = conn.execute(_NEWEST_OF_NODE, {"of_pipeline": pipeline, "of_node": node}).mappings().one_or_none()
+    return None if row is None else msgspec.convert(fields(row), Result)
 
 
 def newest(conn: sa.Connection, pipeline: str, node: str, part: str = "") -> Result | None:
