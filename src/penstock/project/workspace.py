@@ -119,16 +119,25 @@ def live_champion(pipeline: str, workspace: Workspace) -> Champion | None:
     if found is None:
         return None
     try:
-        manifest = read_manifest(found.manifest_digest, workspace)
-        code = released_code(manifest, workspace)
+        return champion_of(found, workspace)
     except DamagedError as error:
         raise DamagedError(
             f"The live release {pipeline}@{found.version} is damaged: {error.message}",
             hint="see what is wrong: penstock doctor; then import the release again or roll back",
         ) from error
+
+
+def champion_of(found: releases.Release, workspace: Workspace) -> Champion:
+    """Return a release as a run that is compared with it needs it.
+
+    Raises:
+        DamagedError: Its manifest or code is damaged.
+    """
+    manifest = read_manifest(found.manifest_digest, workspace)
+    code = released_code(manifest, workspace)
     models = {n.name: n.outputs[0] for n in manifest.graph.nodes if n.role == "model" and n.each is None}
     return Champion(
-        release=f"{pipeline}@{found.version}",
+        release=str(found.ref),
         hash=found.hash,
         manifest_digest=found.manifest_digest,
         models={
