@@ -18,7 +18,7 @@ from penstock.engine.state import Kept, RunOutcome
 from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import Edge, Graph, Node
 from penstock.releases.archive import needed
-from penstock.releases.environment import environment
+from penstock.releases.environment import environment, imported
 from penstock.releases.manifest import Example, Manifest, ReleasedDataset, ReleasedEvaluation, encode_manifest
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
@@ -87,7 +87,15 @@ def _content(manifest: Manifest) -> bytes:
     # As bytes: one of the two was just made, the other read from JSON, where tuples have become lists.
     judged = {f"{n.name}/{CHAMPION}" for n in manifest.graph.nodes if n.role == "evaluate"}
     artifacts = {name: a for name, a in manifest.artifacts.items() if name.rpartition("/")[0] not in judged}
-    content = msgspec.structs.replace(manifest, artifacts=artifacts, checks=(), evaluations={}, champion=None)
+    content = msgspec.structs.replace(
+        manifest,
+        artifacts=artifacts,
+        checks=(),
+        evaluations={},
+        champion=None,
+        # A package that the code does not import may come and go beside it.
+        environment={"python": manifest.environment.get("python"), "packages": imported(manifest)},
+    )
     return encode_manifest(content)
 
 
