@@ -1,6 +1,9 @@
 """`penstock demo`: from data to served answers, watched."""
 
 import logging
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -110,13 +113,22 @@ def _show_answer(console: Console, found: staging.Recommended) -> None:
 
 
 def _show_next(console: Console, directory: Path, release: str) -> None:
+    penstock = _command(directory)
     _head(console, "Keep it serving")
-    _say(console, f"cd {directory} && penstock serve movies")
+    _say(console, f"cd {directory} && {penstock} serve movies")
     _head(console, "Then try, there")
     rows = [
-        ("penstock plan", "after changing a function in movies.py: what would run again, and why"),
-        ("""penstock predict movies '{"user_id": 7}'""", "one answer, without a server"),
-        (f"penstock show {release}", "everything the release stands on"),
-        ("penstock run als", "a plain factorisation: the platform refuses to release it"),
+        (f"{penstock} plan", "after changing a function in movies.py: what would run again, and why"),
+        (f"""{penstock} predict movies '{{"user_id": 7}}'""", "one answer, without a server"),
+        (f"{penstock} show {release}", "everything the release stands on"),
+        (f"{penstock} run als", "a plain factorisation: the platform refuses to release it"),
     ]
     console.print(indented(grid("left", "whole", "fold"), rows))
+
+
+def _command(directory: Path) -> str:
+    """Return how to call this program in `directory`: its path, where the shell would not find it by name."""
+    beside = Path(sys.executable).with_name("penstock")
+    if shutil.which("penstock") is not None or not beside.exists():
+        return "penstock"
+    return os.path.relpath(beside, directory.resolve())

@@ -18,6 +18,7 @@ from penstock.project.workspace import Workspace
 PIPELINE = "movies"
 DIRECTORY = "demo-movies"
 _TABLES = {"ratings": ("ratings",), "titles": ("titles", "movies")}
+_READERS = (PIPELINE, "als")  # every pipeline of the example that reads them
 _KINDS = ("parquet", "csv")
 _TIMEOUT_S = 30.0
 
@@ -156,6 +157,6 @@ def _write_sample(directory: Path) -> None:
 
 def _say_where(settings: Path, tables: dict[str, Path]) -> None:
     # A JSON string is a TOML string. In the file, so that a plain `penstock run` there finds the data too.
-    lines = [f'"{name}.path" = {msgspec.json.encode(str(path)).decode()}' for name, path in tables.items()]
+    lines = "".join(f'"{name}.path" = {msgspec.json.encode(str(path)).decode()}\n' for name, path in tables.items())
     with settings.open("a", encoding="utf-8") as file:
-        file.write(f"\n[{PIPELINE}.params]  # where the real data lies\n" + "\n".join(lines) + "\n")
+        file.writelines(f"\n[{pipeline}.params]  # where your data lies\n{lines}" for pipeline in _READERS)
