@@ -53,10 +53,10 @@ def test_a_process_killed_at_any_point_costs_only_what_it_was_doing(
     code, output = end(start(project, "--workers", "1", PENSTOCK_FAULT=f"{point}:kill:{visit}"))
     if point in {*IN_SUPERVISOR, *IN_BOTH}:
         assert code == -9, output
-    elif visit == 1:
+    elif visit == 1 and point != "intake_after_commit":
         assert code == 1, output
         assert "killed by SIGKILL" in output
-    else:  # the process that takes its place gets further
+    else:  # the process that takes its place does not come by here again
         assert code == 0, output
     before = [run.id for run in all_runs(project)]
     _finish(project, undisturbed)

@@ -37,6 +37,11 @@ def is_known_dead(owner: Owner) -> bool:
     return owner.boot != boot_id() or _start(owner.pid) != owner.start
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process of this host is there and not a zombie."""
+    return _start(pid) is not None
+
+
 def die_with_parent(parent: int | None = None) -> None:
     """Have this process killed when its parent dies (on Linux); end it now if `parent`, its pid, is no more.
 

@@ -8,7 +8,15 @@ import subprocess
 from collections.abc import Iterable
 
 # A shell costs a millisecond and a megabyte. It reads lists of process groups until the pipe breaks, whatever broke it.
-_SCRIPT = 'groups=; while read -r line; do groups=$line; done; [ -z "$groups" ] || kill -s KILL -- $groups 2>/dev/null'
+# It is no child of ours, because some who host us (Ray) kill the children of a dead process one by one.
+_SCRIPT = """
+exec 3<&0
+(
+    groups=
+    while read -r line; do groups=$line; done
+    [ -z "$groups" ] || kill -s KILL -- $groups
+) <&3 3<&- &
+"""
 
 
 class Guard:
@@ -21,7 +29,9 @@ class Guard:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            cwd="/",  # the folder of a project may go away before it does
         )
+        self._process.wait()
 
     def watch(self, groups: Iterable[int]) -> None:
         """Say which process groups are to be killed; replaces what was said before."""
@@ -36,4 +46,3 @@ class Guard:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-        self._process.wait()

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,7 +17,9 @@ from penstock.core.errors import InputError
 from penstock.core.records import Failure
 from penstock.core.states import AttemptState
 from penstock.engine.local import LocalEngine
+from penstock.engine.perform import read_tail
 from penstock.engine.protocol import Result, Task
+from penstock.engine.worker import log_path
 
 _ENCODER = msgspec.msgpack.Encoder()
 _RESULT = msgspec.msgpack.Decoder(Result)
@@ -45,15 +48,15 @@ class RayEngine:
 
     Args:
         workers: Most tasks at once.
-        address: Address of a cluster; None starts one on this machine and ends it on `close`.
+        address: Address of a cluster; None uses the one this program is connected to already, or starts one on this
+            machine and ends it on `close`.
 
     Raises:
         InputError: Ray is not installed, or the cluster does not answer.
     """
 
     def __init__(self, workers: int, address: str | None = None) -> None:
-        self._ray = _connect(workers, address)
-        self._is_ours = address is None
+        self._ray, self._is_ours = _connect(workers, address)
         self._workers = workers
         self._slot_class = self._ray.remote(Slot).options(num_cpus=1, max_restarts=0)
         self._free: list[Any] = []
@@ -93,15 +96,19 @@ class RayEngine:
                 self._ray.kill(slot)
                 self._made -= 1
                 self._ended.append(_cancelled(task))
+                Path(log_path(task)).unlink(missing_ok=True)
 
     def close(self) -> None:
         """End every slot, and the cluster when it was started here."""
         for slot in [*self._free, *(slot for _, slot in self._busy.values())]:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.kill(slot)
+        for task, _ in self._busy.values():
+            Path(log_path(task)).unlink(missing_ok=True)
         self._free.clear()
         self._busy.clear()
         self._queue.clear()
+        self._made = 0
         if self._is_ours and self._ray.is_initialized():
             self._ray.shutdown()
 
@@ -123,7 +130,9 @@ class RayEngine:
             self._made -= 1
             message = f"{task.node.role.capitalize()} {task.node.name!r} lost its Ray worker: {type(error).__name__}."
             failure = Failure(kind="lost", message=message)
-            self._ended.append(Result(id=task.id, state=AttemptState.LOST, failure=failure))
+            log = Path(log_path(task))
+            self._ended.append(Result(id=task.id, state=AttemptState.LOST, failure=failure, log=read_tail(log)))
+            log.unlink(missing_ok=True)
             return
         self._free.append(slot)
         self._ended.append(result)
@@ -134,7 +143,8 @@ def _cancelled(task: Task) -> Result:
     return Result(id=task.id, state=AttemptState.CANCELLED, failure=failure)
 
 
-def _connect(workers: int, address: str | None) -> Any:
+def _connect(workers: int, address: str | None) -> tuple[Any, bool]:
+    """Return the library, and whether the cluster was started here and is therefore ours to end."""
     try:
         import ray
     except ImportError as error:
@@ -145,9 +155,10 @@ def _connect(workers: int, address: str | None) -> Any:
         options |= {"num_cpus": workers, "include_dashboard": False}
     else:
         options["address"] = address
+    if ray.is_initialized():
+        return ray, False
     try:
-        if not ray.is_initialized():
-            ray.init(**options)
+        ray.init(**options)
     except ConnectionError as error:
         raise InputError(f"No Ray cluster answers at {address!r}.", hint="start one: ray start --head") from error
-    return ray
+    return ray, address is None
