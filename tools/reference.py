@@ -1,15 +1,34 @@
 """Writes the reference pages that follow from the code; with `--check`, only says whether they are current."""
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from typer.models import ArgumentInfo
+
 import penstock
 from penstock import sources
+from penstock.cli.app import COMMANDS
 from penstock.core import errors
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
+_COMMAND_LINE = """\
+Each command has `--help`; what takes `--json` writes one JSON document to standard output and nothing else, an error as
+`{"error": {"code", "message", "hint"}}`. Errors go to standard error. `penstock --install-completion` makes the shell
+complete commands and options. Colours are left out in a pipe and where `NO_COLOR` is set.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | the pipeline's code or data failed |
+| 2 | wrong input: an option, a name, a mistake in the pipeline file |
+| 3 | a check did not pass |
+| 4 | the store cannot be read or written |
+| 5 | another process took over the work |
+| 130, 143 | cancelled by Ctrl-C, by SIGTERM |
+"""
 MADE = "<!-- Made by `make docs` from the docstrings; edit those. -->\n\n"
 
 
@@ -57,9 +76,39 @@ def _first_line(kind: type) -> str:
     return (inspect.getdoc(kind) or "").partition("\n")[0]
 
 
+def command_page() -> str:
+    """Return the page of the command line: what each command does, its options, an example."""
+    parts = ["# The command line\n\n", MADE, _COMMAND_LINE, "\n"]
+    parts += [f"- [`penstock {name}`](#penstock-{name}): {entry.help}\n" for name, entry in COMMANDS.items()]
+    return "".join([*parts, *(_command(name) for name in COMMANDS)])
+
+
+def _command(name: str) -> str:
+    module, _, function = COMMANDS[name].place.partition(":")
+    called = getattr(importlib.import_module(module), function)
+    about, _, example = (inspect.getdoc(called) or "").partition("Example:\n")
+    options = [_option(p) for p in inspect.signature(called).parameters.values()]
+    rows = "".join(f"| {spelled} | {said} |\n" for spelled, said in options)
+    shown = inspect.cleandoc(example)
+    return f"\n## `penstock {name}`\n\n{about.strip()}\n\n| | |\n|---|---|\n{rows}\n```console\n{shown}\n```\n"
+
+
+def _option(parameter: inspect.Parameter) -> tuple[str, str]:
+    (info,) = parameter.annotation.__metadata__
+    # Within `Annotated`, typer takes the first spelling as its default.
+    spellings = [text for text in (info.default, *(info.param_decls or ())) if isinstance(text, str)]
+    spelled = ", ".join(spellings) or f"--{parameter.name.replace('_', '-')}"
+    if isinstance(info, ArgumentInfo):
+        spelled = info.metavar or parameter.name.upper()
+    elif info.metavar:
+        spelled = f"{spelled} {info.metavar}"
+    # A bar would end the cell of the table.
+    return f"`{spelled}`".replace("|", "\\|"), str(info.help or "").replace("|", "\\|")
+
+
 def main() -> int:
     """Write the pages, or with `--check` return 1 when one is not current."""
-    pages = {PAGES / "words.md": words(), PAGES / "errors.md": error_page()}
+    pages = {PAGES / "words.md": words(), PAGES / "errors.md": error_page(), PAGES / "cli.md": command_page()}
     if "--check" in sys.argv[1:]:
         old = [p for p, text in pages.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
         print(

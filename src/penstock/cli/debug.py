@@ -20,7 +20,10 @@ def debug(
     node: Annotated[str, typer.Argument(help="The node to run.", show_default=False)],
     pipeline: PipelineName = None,
     part: Annotated[
-        str | None, typer.Option("--part", help="Key of a fan-out, or model of an evaluation; the first by default.")
+        str | None,
+        typer.Option(
+            "--part", help="Key of a fan-out, or model of an evaluation; by default the first, or the candidate."
+        ),
     ] = None,
     param: Params = None,
     now: Now = None,

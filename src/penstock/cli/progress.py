@@ -111,6 +111,7 @@ class _Lines:
 
     def _line(self, state: str, node: str, wall_s: float | None, text: str) -> None:
         table = self._table()
+        table.columns[2].width = max(self._width, len(node))  # a name is never broken in two
         table.add_row("", state_text(state, self._console), node, seconds(wall_s), text)
         self._console.print(table)
 

@@ -84,9 +84,9 @@ def seconds(value: float | None) -> str:
         return ""
     if value < 10:
         return f"{value:.1f} s" if value >= 1 else f"{value:.2f} s"
-    if value < _MINUTE:
-        return f"{value:.0f} s"
     whole = round(value)
+    if whole < _MINUTE:
+        return f"{whole} s"
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"

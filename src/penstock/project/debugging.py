@@ -38,7 +38,7 @@ def prepare(graph: Graph, node: str, workspace: Workspace, options: RunOptions, 
         node: The node to call.
         workspace: Its project.
         options: As for a run.
-        part: Key of a fan-out or model of an evaluation; the first when None.
+        part: Key of a fan-out or model of an evaluation; None for the first, or the candidate.
 
     Raises:
         InputError: There is no such node or part, or nothing executes it.
@@ -50,7 +50,9 @@ def prepare(graph: Graph, node: str, workspace: Workspace, options: RunOptions, 
     outcome = _make(needed, graph, workspace, options)
     view = RunView(job, {n.name: _as_run(n, outcome) for n in job.graph.nodes if is_executed(n)})
     work = _units(found, view, workspace)
-    chosen = next((u for u in work if part is None or u.part == part), None)
+    if part is None:
+        part = _candidate(graph) if found.role == "evaluate" else work[0].part if work else ""
+    chosen = next((u for u in work if u.part == part), None)
     if chosen is None:
         known = ", ".join(u.part for u in work[:10])
         raise InputError(f"Node {node!r} has no part {part!r}.", hint=f"it has {known}" if known else "it has no parts")
@@ -68,6 +70,10 @@ def prepare(graph: Graph, node: str, workspace: Workspace, options: RunOptions, 
     with tempfile.NamedTemporaryFile(dir=workspace.home / "tmp", prefix="debug-", suffix=".json", delete=False) as file:
         file.write(msgspec.json.encode(task))
     return Prepared(Path(file.name), chosen.part, tuple(u.part for u in work if u.part))
+
+
+def _candidate(graph: Graph) -> str:
+    return next((n.name for role in ("model", "baseline") for n in graph.nodes if n.role == role), "")
 
 
 def _find(graph: Graph, name: str) -> Node:

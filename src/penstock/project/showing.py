@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.core.errors import NotFoundError
 from penstock.core.records import CheckResult, Failure, Record
-from penstock.core.refs import ReleaseRef, RunRef, parse_ref
+from penstock.core.refs import NAME, ReleaseRef, RunRef, parse_ref
 from penstock.core.states import RunState
 from penstock.engine.platform_nodes import is_executed, is_platform, with_platform_nodes
 from penstock.pipeline.graph import Graph, Node, decode_graph
@@ -210,7 +210,7 @@ def show_run(run_id: int, workspace: Workspace) -> RunShown:
 
 
 def _is_name(reference: str) -> bool:
-    return "@" not in reference and not (reference.startswith("r") and reference[1:].isdigit())
+    return NAME.fullmatch(reference) is not None and not (reference.startswith("r") and reference[1:].isdigit())
 
 
 def _mark_lost(workspace: Workspace) -> None:
