@@ -333,6 +333,38 @@ def test_an_outcome_is_part_of_the_release(first: RunReport) -> None:
     assert "sold" not in first.nodes
 
 
+def test_sampled_requests_do_not_depend_on_what_was_reused(tmp_path: Path) -> None:
+    """P4, R3: a release asked on sampled requests is the same release when its inputs come from the cache."""
+    project = Project(tmp_path, "asked")
+    project.write(
+        """
+        import polars as pl
+        from penstock import Pipeline
+
+        asked = Pipeline("asked")
+
+        @asked.dataset(key="user")
+        def users() -> pl.DataFrame:
+            return pl.DataFrame({"user": range(100)})
+
+        @asked.step(outputs=("train", "test"))
+        def split(users: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+            return users.head(60), users.tail(40)
+
+        @asked.model
+        def largest(train: pl.DataFrame) -> int:
+            return train["user"].max()
+
+        @asked.serve
+        def above(largest: int, *, user: int) -> bool:
+            return user > largest
+        """
+    )
+    first, again = project.run(), project.run()
+    assert again.manifest.examples == first.manifest.examples
+    assert (again.release, again.is_new_release) == ("asked@1", False)
+
+
 WRONG = """
 from datetime import datetime
 import polars as pl

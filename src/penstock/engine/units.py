@@ -213,10 +213,12 @@ def _samples(node: Node, view: RunView) -> tuple[Given, ...]:
 def _frames(run: NodeRun) -> list[tuple[str, tuple[Artifact | None, DatasetVersion | None], set[str]]]:
     if run.dataset is not None:
         return [(run.node.name, (None, run.dataset), {name for name, _ in run.dataset.schema})]
-    kept = next(iter(run.kept.values()), Kept())
+    # In declared order and by the first part's name: a fresh result and a kept one list theirs differently.
+    kept = run.kept[min(run.kept)] if run.kept else Kept()
+    made = [(name, kept.outputs[name]) for name in run.node.outputs if name in kept.outputs]
     return [
         (name, (artifact, None), {c[0] for c in artifact.meta.get("columns", [])})
-        for name, artifact in kept.outputs.items()
+        for name, artifact in made
         if artifact.rows
     ]
 
