@@ -31,18 +31,16 @@ def _function_faults(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -
     length = (node.end_lineno or node.lineno) - node.lineno + 1
     if length > FUNCTION_LINES:
         yield f"{path}:{node.lineno}: `{node.name}` has {length} lines ({FUNCTION_LINES} at most)"
-    is_public = not node.name.startswith("_") and path.parts[0] == "src" and "cli" not in path.parts
-    if is_public and node.args.kwarg is not None:
-        yield f"{path}:{node.lineno}: public `{node.name}` passes **{node.args.kwarg.arg} through"
 
 
 def _class_faults(path: Path, node: ast.ClassDef) -> Iterator[str]:
     methods = {
         item.name
         for item in node.body
-        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and not item.name.startswith("_")
+        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and not item.name.startswith(("_", "visit_"))
     }
-    if path.parts[0] == "src" and len(methods) > PUBLIC_METHODS:
+    is_public = path.parts[0] == "src" and not node.name.startswith("_")
+    if is_public and len(methods) > PUBLIC_METHODS:
         yield f"{path}:{node.lineno}: class `{node.name}` has {len(methods)} public methods ({PUBLIC_METHODS} at most)"
 
 

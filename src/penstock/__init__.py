@@ -3,8 +3,9 @@
 Each is imported when first used, so that `import penstock` is quick and loads no data library.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from penstock.core.lazy import lazy_words
 
 if TYPE_CHECKING:
     from penstock import sources
@@ -35,17 +36,9 @@ __all__ = [
     "sources",
 ]
 
-_HOMES = {"Pipeline": "penstock.authoring", "Row": "penstock.core.rows"}
+_HOMES = {"Pipeline": "penstock.authoring", "Row": "penstock.core.rows", "sources": "penstock.sources"}
 
-
-def __getattr__(word: str) -> object:
-    if word not in __all__:
-        raise AttributeError(f"module 'penstock' has no attribute {word!r}")
-    if word == "sources":
-        return importlib.import_module("penstock.sources")
-    value: object = getattr(importlib.import_module(_HOMES.get(word, "penstock.core.errors")), word)
-    globals()[word] = value
-    return value
+__getattr__ = lazy_words(__name__, {word: _HOMES.get(word, "penstock.core.errors") for word in __all__})
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ One transaction per step of the loop. A result counts when its transaction commi
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,8 +18,8 @@ from penstock.core.states import AttemptState, NodeState
 from penstock.engine.protocol import Result
 from penstock.engine.state import Job, Kept, NodeRun, Unit
 from penstock.pipeline.keys import KeyParts, explain
+from penstock.store import lake
 from penstock.store.blobs import Blobs
-from penstock.store.lake import Lake
 from penstock.store.ledger import Ledger, artifacts, attempts, checks, datasets, leases, results, runs
 
 LEASE_S = 30.0
@@ -34,10 +35,9 @@ class Journal:
         token: Fencing token of the run's own lease.
     """
 
-    def __init__(self, job: Job, ledger: Ledger, lake: Lake, blobs: Blobs, *, token: int = 0) -> None:
+    def __init__(self, job: Job, ledger: Ledger, blobs: Blobs, *, token: int = 0) -> None:
         self._job = job
         self._ledger = ledger
-        self._lake = lake
         self._blobs = blobs
         self._token = token
         self._owner = this_process()
@@ -69,10 +69,6 @@ class Journal:
         with self._ledger.read() as conn:
             found = {name: results.newest_of_node(conn, self._job.graph.pipeline, name) for name in nodes}
         return {name: msgspec.convert(r.explanation, KeyParts) for name, r in found.items() if r is not None}
-
-    def reason(self, unit: Unit, *, is_forced: bool) -> str:
-        """Say in words why a unit has to run."""
-        return self.reasons([unit], frozenset({unit.node.name} if is_forced else ()))[0]
 
     def reasons(self, units: Sequence[Unit], force: frozenset[str]) -> list[str]:
         """Say in words why each unit has to run."""
@@ -134,7 +130,10 @@ class Journal:
         """Return what an intake task needs to know beside its function."""
         if unit.kind not in {"intake", "peek"}:
             return {}
-        self._previous[unit.node.name] = self._lake.table(self._job.graph.pipeline, unit.node.name).latest()
+        pipeline = self._job.graph.pipeline
+        self._previous[unit.node.name] = (
+            lake.Lake(Path(self._job.place.home) / "lake").table(pipeline, unit.node.name).latest()
+        )
         now = self._job.now if self._job.now is not None else self._job.started_at
         return {"taken_at": self._job.started_at.isoformat(), "now": now.isoformat()}
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 import msgspec
 
@@ -21,9 +20,8 @@ from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import causes
 from penstock.engine.guard import Guard
-from penstock.engine.perform import read_tail
+from penstock.engine.logs import log_path, read_tail
 from penstock.engine.protocol import Result, Task
-from penstock.engine.worker import log_path
 
 _POLL_S = 0.05
 _STOPPED_TOO_LONG_S = 10.0
@@ -138,7 +136,7 @@ class LocalEngine:
         for process in self._processes:
             process.end()
             if process.task is not None:
-                Path(log_path(process.task)).unlink(missing_ok=True)
+                log_path(process.task).unlink(missing_ok=True)
         self._processes.clear()
         self._queue.clear()
         self._guard.watch(())
@@ -175,7 +173,7 @@ class LocalEngine:
         process.task = None
         self._ended.append(_RESULT.decode(data))
         if task is not None:
-            Path(log_path(task)).unlink(missing_ok=True)
+            log_path(task).unlink(missing_ok=True)
 
     def _watch(self, process: _Process) -> None:
         task, now = process.task, time.monotonic()
@@ -219,7 +217,7 @@ class LocalEngine:
         usage = Usage()
         if process is not None:
             usage = Usage(wall_s=time.monotonic() - process.since, peak_bytes=process.peak)
-        log = Path(log_path(task))
+        log = log_path(task)
         self._ended.append(Result(id=task.id, state=state, failure=failure, usage=usage, log=read_tail(log)))
         log.unlink(missing_ok=True)
 

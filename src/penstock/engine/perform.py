@@ -20,13 +20,12 @@ from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import evidence, intake
 from penstock.engine.arguments import DamagedInputError, arguments_of, function_of, value_of
+from penstock.engine.logs import read_tail
 from penstock.engine.protocol import Result, Task
 from penstock.engine.sampling import sample_requests
 from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
-
-LOG_TAIL = 64_000
 
 
 def perform(task: Task, log: Path) -> Result:
@@ -152,16 +151,6 @@ def _printing_to(log: Path) -> Iterator[None]:
             os.dup2(saved, fd)
             os.close(saved)
         os.close(target)
-
-
-def read_tail(log: Path) -> str:
-    """Return the last lines of a log file; "" when there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
-            return file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
 
 
 def _cpu_s() -> float:

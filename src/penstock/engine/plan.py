@@ -94,7 +94,7 @@ def _decide(run: NodeRun, view: RunView, journal: Journal, sources: Mapping[str,
         split = units.split_unit(node, cut, view)
         kept = journal.lookup([split]).get(split.key)
         if kept is None:
-            return "run", journal.reason(split, is_forced=False)
+            return "run", journal.reasons([split], frozenset())[0]
         run.split = kept
     return _decide_units(run, units.units_of(node, view), view.job, journal)
 
@@ -106,7 +106,7 @@ def _decide_units(run: NodeRun, found: list[Unit], job: Job, journal: Journal) -
     if not missing:
         run.kept = {u.part: kept[u.key] for u in found}
         return "reuse", "nothing it reaches has changed"
-    reason = journal.reason(missing[0], is_forced=is_forced)
+    reason = journal.reasons(missing[:1], job.force)[0]
     if len(found) > 1:
         reason = f"{len(missing)} of {len(found)} parts: {reason}"
     return "run", reason

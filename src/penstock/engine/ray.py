@@ -8,7 +8,6 @@ import collections
 import contextlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,9 +16,8 @@ from penstock.core.errors import InputError
 from penstock.core.records import Failure
 from penstock.core.states import AttemptState
 from penstock.engine.local import LocalEngine
-from penstock.engine.perform import read_tail
+from penstock.engine.logs import log_path, read_tail
 from penstock.engine.protocol import Result, Task
-from penstock.engine.worker import log_path
 
 _ENCODER = msgspec.msgpack.Encoder()
 _RESULT = msgspec.msgpack.Decoder(Result)
@@ -96,7 +94,7 @@ class RayEngine:
                 self._ray.kill(slot)
                 self._made -= 1
                 self._ended.append(_cancelled(task))
-                Path(log_path(task)).unlink(missing_ok=True)
+                log_path(task).unlink(missing_ok=True)
 
     def close(self) -> None:
         """End every slot, and the cluster when it was started here."""
@@ -104,7 +102,7 @@ class RayEngine:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.kill(slot)
         for task, _ in self._busy.values():
-            Path(log_path(task)).unlink(missing_ok=True)
+            log_path(task).unlink(missing_ok=True)
         self._free.clear()
         self._busy.clear()
         self._queue.clear()
@@ -130,7 +128,7 @@ class RayEngine:
             self._made -= 1
             message = f"{task.node.role.capitalize()} {task.node.name!r} lost its Ray worker: {type(error).__name__}."
             failure = Failure(kind="lost", message=message)
-            log = Path(log_path(task))
+            log = log_path(task)
             self._ended.append(Result(id=task.id, state=AttemptState.LOST, failure=failure, log=read_tail(log)))
             log.unlink(missing_ok=True)
             return

@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import msgspec
 
 from penstock.core.process import die_with_parent
+from penstock.engine.logs import log_path
 from penstock.engine.perform import perform
 from penstock.engine.protocol import Task
 
@@ -30,16 +30,11 @@ def main() -> None:
             return
         task = decoder.decode(data)
         os.chdir(task.place.root)
-        result = perform(task, Path(log_path(task)))
+        result = perform(task, log_path(task))
         try:
             channel.send_bytes(encoder.encode(result))
         except (BrokenPipeError, ConnectionResetError):
             return  # the supervisor is gone: nobody may commit this result
-
-
-def log_path(task: Task) -> str:
-    """Return the file that receives what a task prints."""
-    return os.path.join(task.place.home, "tmp", "logs", f"{task.id}.log")  # noqa: PTH118 - once per task, both sides
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 Belongs here: composing the rooms below, and what to say about it. Does not: printing, parsing of command lines.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from penstock.core.lazy import lazy_words
 
 if TYPE_CHECKING:
     from penstock.project.notebook import plan_pipeline, run_pipeline
@@ -15,19 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["PlanReport", "RunReport", "Workspace", "open_workspace", "plan_pipeline", "run_pipeline"]
 
 # Each is imported when first used: a file that only declares a pipeline needs neither a ledger nor a lake.
-_HOMES = {
-    "PlanReport": "planning",
-    "RunReport": "running",
-    "Workspace": "workspace",
-    "open_workspace": "workspace",
-    "plan_pipeline": "notebook",
-    "run_pipeline": "notebook",
-}
-
-
-def __getattr__(word: str) -> object:
-    if word not in _HOMES:
-        raise AttributeError(f"module 'penstock.project' has no attribute {word!r}")
-    value: object = getattr(importlib.import_module(f"penstock.project.{_HOMES[word]}"), word)
-    globals()[word] = value
-    return value
+__getattr__ = lazy_words(
+    __name__,
+    {
+        "PlanReport": "penstock.project.planning",
+        "RunReport": "penstock.project.running",
+        "Workspace": "penstock.project.workspace",
+        "open_workspace": "penstock.project.workspace",
+        "plan_pipeline": "penstock.project.notebook",
+        "run_pipeline": "penstock.project.notebook",
+    },
+)

@@ -137,7 +137,7 @@ def _units(node: Node, view: RunView, workspace: Workspace) -> list[Unit]:
     cut = units.needs_split(node, view)
     if cut:
         split = units.split_unit(node, cut, view)
-        journal = Journal(view.job, workspace.ledger, workspace.lake, workspace.blobs)
+        journal = Journal(view.job, workspace.ledger, workspace.blobs)
         kept = journal.lookup([split]).get(split.key)
         if kept is None:
             raise InputError(

@@ -96,9 +96,7 @@ def import_from(source: Path, workspace: Workspace, *, live: bool = False) -> Im
     _refuse_failed(manifest, source)
     name = manifest.pipeline
     with workspace.ledger.write() as conn:
-        made = releases.create(
-            conn, name, release_hash=manifest_digest, manifest_digest=manifest_digest, run_id=None
-        )
+        made = releases.create(conn, name, release_hash=manifest_digest, manifest_digest=manifest_digest, run_id=None)
         before = releases.live(conn, name)
         if made.is_new:
             details = {"hash": made.hash, "file": source.name}

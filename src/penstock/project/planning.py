@@ -71,7 +71,7 @@ def plan_graph(graph: Graph, workspace: Workspace, options: RunOptions, *, look:
     latest = {n.name: workspace.lake.table(graph.pipeline, n.name).latest() for n in datasets}
     counts = _look(datasets, job, workspace, options) if look and datasets else {}
     sources = {name: Source(version=version, new_rows=counts.get(name)) for name, version in latest.items()}
-    lines = plan(job, Journal(job, workspace.ledger, workspace.lake, workspace.blobs), sources)
+    lines = plan(job, Journal(job, workspace.ledger, workspace.blobs), sources)
     warnings = dict.fromkeys([*graph.warnings, *(w for n in graph.nodes for w in n.code.warnings)])
     return PlanReport(graph.pipeline, graph.goal, tuple(lines), tuple(warnings))
 

@@ -12,7 +12,7 @@ from penstock.core.records import CheckResult
 from penstock.project.workspace import Workspace
 from penstock.releases.manifest import Manifest, encode_manifest
 
-_NAME = "same_answers"
+PROOF = "same_answers"
 
 
 def prove(manifest: Manifest, workspace: Workspace) -> CheckResult:
@@ -41,4 +41,4 @@ def prove(manifest: Manifest, workspace: Workspace) -> CheckResult:
 
 
 def _result(message: str, *, passed: bool) -> CheckResult:
-    return CheckResult(name=_NAME, passed=passed, built_in=True, message=message)
+    return CheckResult(name=PROOF, passed=passed, built_in=True, message=message)

@@ -125,7 +125,7 @@ def _run_again(manifest: Manifest, pinned: dict[str, DatasetVersion], workspace:
                 started_at=workspace.clock.now(),
                 champion=_champion(manifest, workspace),
             )
-            journal = Journal(job, ledger, workspace.lake, workspace.blobs, token=token)
+            journal = Journal(job, ledger, workspace.blobs, token=token)
             with signals() as stop:
                 return Execution(job, engine, journal, ignore, stop=stop).run()
         finally:

@@ -22,7 +22,7 @@ from penstock.engine.stopping import CancelledRunError, signals
 from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params
 from penstock.project import shown
-from penstock.project.proving import prove
+from penstock.project.proving import PROOF, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
@@ -142,7 +142,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             champion=champion,
             force=options.force,
         )
-        journal = Journal(job, workspace.ledger, workspace.lake, workspace.blobs, token=token)
+        journal = Journal(job, workspace.ledger, workspace.blobs, token=token)
         return _execute(_Under(job, graph, journal, workspace), engine, listener)
     finally:
         engine.close()
@@ -188,7 +188,7 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     )
     is_whole = {n.name for n in run.graph.nodes} <= {n.name for n in run.job.graph.nodes}
     if outcome.state == RunState.SUCCEEDED.value and is_whole:
-        proof = prove(manifest, run.workspace)
+        proof = _proof(run, manifest)
         run.journal.note_check("release", proof)
         manifest = create.with_check(manifest, proof)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
@@ -214,16 +214,29 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     )
 
 
+def _proof(run: _Under, manifest: Manifest) -> CheckResult:
+    """Prove that the release can be served; what is live and the same was proven when it was made."""
+    live = _live_with_same_content(run, manifest)
+    kept = [] if live is None else [check for check in live.checks if check.name == PROOF]
+    return kept[0] if kept else prove(manifest, run.workspace)
+
+
+def _live_with_same_content(run: _Under, manifest: Manifest) -> Manifest | None:
+    if run.job.champion is None:
+        return None
+    live = read_manifest(run.job.champion.manifest_digest, run.workspace)
+    return live if create.is_same_content(manifest, live) else None
+
+
 def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str | None, bool]:
     """Create the release if the gate lets it through; the same manifest is the same release."""
     try:
         create.gate(manifest, outcome)
     except CheckError:
         return None, False
-    if run.job.champion is not None:
-        live = read_manifest(run.job.champion.manifest_digest, run.workspace)
-        if create.is_same_content(manifest, live):
-            return run.job.champion.release, False
+    live = _live_with_same_content(run, manifest)
+    if live is not None and run.job.champion is not None:
+        return run.job.champion.release, False
     # A release reads every byte of what it stands on; nothing damaged gets in unseen.
     create.secure(manifest, run.workspace.blobs)
     digest = run.workspace.blobs.put(encode_manifest(manifest))

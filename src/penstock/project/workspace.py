@@ -14,8 +14,8 @@ from penstock.engine.state import Champion
 from penstock.pipeline.graph import Graph
 from penstock.pipeline.snapshot import lay_out, read_files, tree_digest
 from penstock.releases.manifest import Manifest, decode_manifest
+from penstock.store import lake
 from penstock.store.blobs import Blobs
-from penstock.store.lake import Lake
 from penstock.store.ledger import Ledger, releases
 
 
@@ -26,8 +26,12 @@ class Workspace:
     settings: Settings
     ledger: Ledger
     blobs: Blobs
-    lake: Lake
     clock: Clock
+
+    @property
+    def lake(self) -> "lake.Lake":
+        """The versioned tables of all datasets."""
+        return lake.Lake(self.home / "lake")
 
     @property
     def home(self) -> Path:
@@ -55,7 +59,7 @@ def open_workspace(start: Path, clock: Clock | None = None) -> Iterator[Workspac
         ) from error
     ledger = Ledger.open(settings.ledger_url, clock)
     try:
-        yield Workspace(settings, ledger, Blobs(settings.home / "blobs"), Lake(settings.home / "lake"), clock)
+        yield Workspace(settings, ledger, Blobs(settings.home / "blobs"), clock)
     finally:
         ledger.close()
 

@@ -156,7 +156,7 @@ def explained(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
         if error.errno in _FULL:
             raise DiskFullError(
                 f"No space to write {path.parent}: {needed_bytes} bytes needed, {_free_bytes(path)} free.",
-                hint="free some space, or remove what nothing refers to with `penstock doctor`",
+                hint="free some space, or remove what nothing needs with `penstock gc`",
             ) from error
         if error.errno in _REFUSED:
             raise StoreError(
