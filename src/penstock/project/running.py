@@ -254,6 +254,8 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
             details = {"hash": made.hash}
             events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
     faults.point("release_after_commit")
+    if known is None:
+        run.workspace.ledger.back_up()
     return str(made.ref), known is None
 
 
