@@ -137,8 +137,7 @@ def test_only_a_digest_names_a_blob(blobs: Blobs, name: str) -> None:
 @pytest.mark.parametrize("action", ["kill", "error", "full"])
 def test_a_fault_while_writing_leaves_no_blob(tmp_path: Path, point: str, action: str) -> None:
     code = (
-        "import sys, pathlib; from penstock.store.blobs import Blobs;"
-        "Blobs(pathlib.Path(sys.argv[1])).put(b'x' * 10**6)"
+        "import sys, pathlib; from penstock.store.blobs import Blobs;Blobs(pathlib.Path(sys.argv[1])).put(b'x' * 10**6)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "blobs")],
