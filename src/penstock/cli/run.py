@@ -21,6 +21,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.progress import watch
 from penstock.cli.tables import open_console, seconds, write_json
+from penstock.core.errors import StoreError
 from penstock.core.records import CheckResult, Failure, Record
 from penstock.core.refs import RunRef
 from penstock.project.quality import Quality, quality_of
@@ -121,11 +122,12 @@ def told(report: RunReport, duration_s: float) -> RunTold:
 
 
 def exit_code(report: RunReport) -> int:
-    """Return 0 for a run that succeeded, 3 when checks alone stopped it, 1 otherwise."""
+    """Return 0 for a run that succeeded, 4 where the store failed, 3 when checks alone stopped it, 1 otherwise."""
     if report.state == "succeeded":
         return 0
-    if any(failure.kind != "check" for failure in report.failures.values()):
-        return 1
+    kinds = {failure.kind for failure in report.failures.values()} - {"check"}
+    if kinds:
+        return StoreError.exit_code if "store" in kinds else 1
     return CHECK_FAILED if any(not check.passed for check in report.checks) else 1
 
 

@@ -34,6 +34,11 @@ def plain(value: Any) -> Any:
 _encoder = msgspec.json.Encoder(enc_hook=plain)
 
 
+def built_in(value: object) -> Any:
+    """Return `value` as plain Python values; unlike JSON, which has no word for them, NaN and infinities stay."""
+    return msgspec.to_builtins(value, enc_hook=plain, str_keys=True)
+
+
 def json_ready(value: object) -> Any:
     """Return `value` as the plain JSON a client would get."""
     return msgspec.json.decode(_encoder.encode(value))

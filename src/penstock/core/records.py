@@ -99,7 +99,7 @@ class Failure(Record, frozen=True, kw_only=True):
 
     Attributes:
         kind: "exception", "timeout", "memory", "signal", "exit", "crash", "lost", "cancelled", "refused",
-            "damaged", "check"; the code of the error where a run as a whole failed.
+            "damaged", "store", "check"; the code of the error where a run as a whole failed.
         message: What happened.
         traceback: The user's own frames, as text; empty when there are none.
         hint: The next action.

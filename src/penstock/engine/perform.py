@@ -14,8 +14,8 @@ from pathlib import Path
 
 from penstock.checks.answers import finite_answers
 from penstock.core import faults
-from penstock.core.errors import DamagedError, PenstockError, StepError
-from penstock.core.plain import json_ready
+from penstock.core.errors import DamagedError, PenstockError, StepError, StoreError
+from penstock.core.plain import built_in, json_ready
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import evidence, intake
@@ -90,9 +90,14 @@ def _answer(task: Task) -> Result:
     function = function_of(task)
     arguments = {given.argument: value_of(given, task) for given in task.given[:count]}
     requests = task.extra["examples"] or sample_requests(task, task.given[count:])
-    answers = [json_ready(function(**arguments, **fields)) for fields in requests]
-    facts = {"requests": [json_ready(fields) for fields in requests], "answers": answers}
-    return Result(id=task.id, state=AttemptState.SUCCEEDED, facts=facts, checks=(finite_answers(answers),))
+    found = [function(**arguments, **fields) for fields in requests]
+    facts = {"requests": [json_ready(fields) for fields in requests], "answers": [json_ready(one) for one in found]}
+    return Result(
+        id=task.id,
+        state=AttemptState.SUCCEEDED,
+        facts=facts,
+        checks=(finite_answers([built_in(one) for one in found]),),
+    )
 
 
 _KINDS: dict[str, Callable[[Task], Result]] = {
@@ -112,8 +117,7 @@ def failure_of(task: Task, error: Exception) -> Failure:
     """Describe what user code raised: the user's own frames, where the files really are, and how to go on."""
     what = f"{task.node.role.capitalize()} {task.node.name!r}" + (f" for {task.part!r}" if task.part else "")
     if isinstance(error, PenstockError):
-        kind = "damaged" if isinstance(error, DamagedError) else "refused"
-        return Failure(kind=kind, message=f"{what}: {error.message}", hint=error.hint)
+        return Failure(kind=_kind(error), message=f"{what}: {error.message}", hint=error.hint)
     kind = "memory" if isinstance(error, MemoryError) else "exception"
     return Failure(
         kind=kind,
@@ -121,6 +125,16 @@ def failure_of(task: Task, error: Exception) -> Failure:
         traceback=user_traceback(task, error),
         hint=f"debug it alone with the same inputs: penstock debug {task.node.name}",
     )
+
+
+def _kind(error: PenstockError) -> str:
+    match error:
+        case DamagedError():
+            return "damaged"
+        case StoreError():
+            return "store"
+        case _:
+            return "refused"
 
 
 def user_traceback(task: Task, error: Exception) -> str:

@@ -9,7 +9,7 @@ from penstock.engine.state import Unit
 
 LOSSES_ALLOWED = 2
 _LOST = frozenset({"signal", "lost"})
-_NEVER = frozenset({"memory", "cancelled", "refused", "damaged"})
+_NEVER = frozenset({"memory", "cancelled", "refused", "damaged", "store"})
 
 
 def policy_of(policy: Policy, node: str) -> StepPolicy:
