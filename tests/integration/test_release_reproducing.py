@@ -113,3 +113,21 @@ def test_what_cannot_be_made_again_is_said(tmp_path: Path) -> None:
         shutil.rmtree(workspace.home / "lake" / "flow")
     with project.opened() as workspace, pytest.raises(InputError, match="rows@1 is not in this lake"):
         reproduce("flow@1", workspace)
+
+
+def test_the_command_says_whether_the_bytes_are_the_same(tmp_path: Path) -> None:
+    """T6, P9, Q18: `penstock reproduce` ends with 0 or 1, and `show --lock` gives what pip can install."""
+    project = Project(tmp_path)
+    project.write(
+        "import os\nfrom penstock import Pipeline\n\ndice = Pipeline('dice')\n\n"
+        "@dice.step\ndef sure() -> int:\n    return 6\n\n"
+        "@dice.step\ndef rolled() -> str:\n    return os.urandom(8).hex()\n"
+    )
+    assert project.command("run", "--quiet").returncode == 0
+    again = project.command("reproduce", "dice@1")
+    assert again.returncode == 1
+    assert "other bytes: rolled/rolled" in again.stdout
+    assert "sure" not in again.stdout
+    lock = project.command("show", "dice@1", "--lock")
+    assert "\npolars==" in lock.stdout
+    assert project.command("show", "r1", "--lock").returncode == 2

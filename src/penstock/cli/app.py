@@ -36,6 +36,7 @@ COMMANDS = {
     "show": Entry("penstock.cli.look:show", "Show a run or a release with its evidence."),
     "diff": Entry("penstock.cli.diff:diff", "Compare two runs or releases: code, data, quality, predictions."),
     "releases": Entry("penstock.cli.look:releases", "List the releases, and which is live."),
+    "reproduce": Entry("penstock.cli.reproduce:reproduce", "Make a release again and compare the bytes."),
     "serve": Entry("penstock.cli.serve:serve", "Answer requests from the live release over HTTP."),
     "predict": Entry("penstock.cli.serve:predict", "Ask a release for one answer."),
     "export": Entry("penstock.cli.moving:export", "Write a release to one file."),

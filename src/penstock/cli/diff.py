@@ -51,6 +51,7 @@ def _print(console: Console, found: Difference) -> None:
         "Parameters": found.params,
         "Policy": found.policy,
         "Environment": found.environment,
+        "Outputs": found.artifacts,
         "Checks": found.checks,
     }
     for title, changes in groups.items():
@@ -102,7 +103,9 @@ def _print_predictions(console: Console, changes: Sequence[PredictionChange]) ->
     _title(console, "Predictions")
     for change in changes:
         told = f"{change.changed:,} of {change.common:,} changed" if change.common else "nothing in common to compare"
-        console.print(f"  {change.subject}: {told}", soft_wrap=True)
+        if change.better or change.worse:
+            told += f" ({change.better:,} better, {change.worse:,} worse)"
+        console.print(f"  {change.subject}: {told}{f'; {change.note}' if change.note else ''}", soft_wrap=True)
         for example in change.examples[:_EXAMPLES] if change in moved else ():
             console.print(Text(f"    {_short(example['key'])}", style="dim"), soft_wrap=True)
             console.print(Text(f"      - {_short(example['before'])}", style="red"), soft_wrap=True)

@@ -1,5 +1,6 @@
 """`penstock runs`, `show` and `releases`: what was done, with its evidence."""
 
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -20,6 +21,7 @@ from penstock.project.showing import (
     list_releases,
     list_runs,
     newest_run,
+    show_lock,
     show_run,
 )
 from penstock.project.showing import show as find_shown
@@ -102,6 +104,7 @@ def show(
         str | None, typer.Argument(metavar="[RUN|RELEASE]", help="As r41 or movies@3; the newest run when left out.")
     ] = None,
     log: Annotated[str | None, typer.Option("--log", metavar="NODE", help="Show what this node printed.")] = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Print a release's environment, for pip install -r.")] = False,
     as_json: AsJson = False,
     project: Project = HERE,
 ) -> int:
@@ -111,8 +114,12 @@ def show(
         penstock show
         penstock show r41 --log recommender
         penstock show movies@3 --json
+        penstock show movies@3 --lock > requirements.lock
     """
     with open_workspace(project) as workspace:
+        if lock:
+            sys.stdout.write(show_lock(reference or "", workspace))
+            return 0
         if reference is None:
             found: RunShown | ReleaseShown = show_run(newest_run(workspace), workspace)
         else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.core.errors import NotFoundError
+from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import CheckResult, Failure, Record
 from penstock.core.refs import NAME, ReleaseRef, RunRef, parse_ref
 from penstock.core.states import RunState
@@ -14,6 +14,7 @@ from penstock.engine.platform_nodes import is_executed, is_platform, with_platfo
 from penstock.pipeline.graph import Graph, Node, decode_graph
 from penstock.project.quality import Quality, recorded_quality
 from penstock.project.workspace import Workspace, read_manifest
+from penstock.releases.environment import lock_text
 from penstock.store.ledger import attempts, checks, recovery, releases, runs
 
 
@@ -115,6 +116,21 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     packages: int
     checks: tuple[CheckResult, ...]
     made_in: RunShown | None
+
+
+def show_lock(reference: str, workspace: Workspace) -> str:
+    """Return the environment of a release as a requirements file of exact versions.
+
+    Raises:
+        InputError: The reference is not that of a release.
+        NotFoundError: There is no such release.
+    """
+    ref = parse_ref(reference)
+    if not isinstance(ref, ReleaseRef):
+        raise InputError(f"Only a release has a lock, and {reference!r} is a run.", hint="list them: penstock releases")
+    with workspace.ledger.read() as conn:
+        found = releases.get(conn, ref)
+    return lock_text(read_manifest(found.manifest_digest, workspace))
 
 
 def list_runs(
