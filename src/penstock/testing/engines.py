@@ -82,6 +82,10 @@ def meet(own: str, other: str) -> float:
     return sum(i * i for i in range(2_000_000)) * 0.0
 
 
+def own_pid() -> int:
+    return os.getpid()
+
+
 def frame(rows: int) -> object:
     import polars as pl
 
@@ -234,6 +238,17 @@ def survives_a_killed_process(case: EngineCase) -> None:
     gives_results(case)
 
 
+def replaces_a_process_that_died_idle(case: EngineCase) -> None:
+    """A run process killed between two tasks costs neither of them."""
+    (first,) = case.end(case.task("own_pid"))
+    pid = codecs.load(first.outputs["own_pid"], Blobs(case.folder / "home" / "blobs"))
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    _until(lambda: not is_running(pid), "it does not die")
+    results = case.end(*(case.task("add", left=number, right=0) for number in range(4)))
+    assert [r.state for r in results] == [AttemptState.SUCCEEDED] * 4
+
+
 def keeps_the_time_limit(case: EngineCase) -> None:
     """A task past its time is ended and named so; one within it is not."""
     limits = Limits(timeout_s=0.5)
@@ -335,6 +350,7 @@ CHECKS: tuple[Callable[[EngineCase], None], ...] = (
     shows_the_users_traceback,
     reports_each_death,
     survives_a_killed_process,
+    replaces_a_process_that_died_idle,
     keeps_the_time_limit,
     keeps_the_memory_limit,
     cancels_what_runs,
