@@ -119,14 +119,14 @@ class _Killer:
         self.project = project
         self.dice = dice
         self.kills = 0
-        self.duration_s = 0.0  # of a run that nobody kills; learned as they come
+        self.reach_s = 0.0  # longest wait for a kill: as long as a run takes, on this machine at this moment
 
     def watch_one(self) -> None:
-        """Let one run be, to learn how long it takes."""
+        """Let one run be, to see how long it takes."""
         began = time.monotonic()
         code, output = end(start(self.project, "--quiet"))
         assert code == 0, output
-        self.duration_s = time.monotonic() - began
+        self.reach_s = time.monotonic() - began
 
     def finish_one(self) -> None:
         """Go on until a run finishes by itself."""
@@ -138,14 +138,16 @@ class _Killer:
         with process:
             while True:
                 try:
-                    # What is finished is kept, so that later tries get to the last moments sooner.
-                    output, _ = process.communicate(timeout=self.dice.uniform(0.0, 0.8 * self.duration_s))
+                    output, _ = process.communicate(timeout=self.dice.uniform(0.0, self.reach_s))
                 except subprocess.TimeoutExpired:
                     self.kills += self._kill(process)
+                    self.reach_s *= 1.05
                     continue
                 break
         # Only the loss of one and the same step three times over ends a run by itself.
         assert process.returncode in {0, -signal.SIGKILL} or "killed by SIGKILL" in output, output
+        if process.returncode == 0:
+            self.reach_s *= 0.8  # in balance with the growth above: four or five kills for each run that ends by itself
         return process.returncode == 0
 
     def _kill(self, process: "subprocess.Popen[str]") -> bool:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 
 import msgspec
 
+from penstock.core.process import is_running
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import causes
@@ -62,6 +63,10 @@ class _Process:
             self.popen.returncode = os.waitstatus_to_exitcode(status)
             self.peak = self.peak or usage.ru_maxrss * _MAXRSS_UNIT
         return True
+
+    def is_dying(self) -> bool:
+        """Return whether the process can take no task; one with many threads is dead a while before it has ended."""
+        return self.has_ended() or not is_running(self.popen.pid)
 
     def give(self, task: Task) -> None:
         self.task, self.since, self.peak, self.stopped_since = task, time.monotonic(), 0, None
@@ -145,7 +150,7 @@ class LocalEngine:
     def _feed(self) -> None:
         while self._queue:
             free = next((p for p in self._processes if p.task is None), None)
-            if free is not None and free.has_ended():  # it died idle, which is no task's fault
+            if free is not None and free.is_dying():  # it died idle, which is no task's fault
                 self._remove(free)
             elif free is not None:
                 free.give(self._queue.popleft())
