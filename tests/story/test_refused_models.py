@@ -19,6 +19,9 @@ import sample  # type: ignore[import-not-found]  # noqa: E402 - found only with 
 
 from project_folder import Project  # noqa: E402 - as above
 
+# Training is inside the first test's time; a busy machine may take several times the usual two minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
