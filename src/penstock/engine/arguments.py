@@ -140,8 +140,10 @@ def _other_code(code_dir: str, import_root: str) -> Iterator[None]:
     project modules only when called gets those of the code that runs then.
     """
     snapshots = str(Path(code_dir).parent)
-    ours = {n: m for n, m in sys.modules.items() if str(getattr(m, "__file__", None) or "").startswith(snapshots)}
     path = os.path.normpath(os.path.join(code_dir, import_root))  # noqa: PTH118 - sys.path holds text
+    # By name, wherever ours came from: a debugged node runs from the working tree, not from a snapshot.
+    names = {entry.stem for entry in Path(path).iterdir()}
+    ours = {n: m for n, m in sys.modules.items() if n.partition(".")[0] in names or _is_below(m, snapshots)}
     before = list(sys.path)
     sys.path[:] = [path, *(p for p in before if not p.startswith(snapshots))]
     for name in ours:
@@ -151,7 +153,11 @@ def _other_code(code_dir: str, import_root: str) -> Iterator[None]:
         yield
     finally:
         for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None) or "").startswith(snapshots):
+            if _is_below(module, snapshots):
                 del sys.modules[name]
         sys.modules.update(ours)
         sys.path[:] = before
+
+
+def _is_below(module: object, folder: str) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)

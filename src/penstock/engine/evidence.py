@@ -12,11 +12,14 @@ from penstock.core.records import CheckResult
 from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
 from penstock.engine.protocol import Result, Task
+from penstock.pipeline.params import bind_params
 
 
 def check(task: Task) -> Result:
     """Run a user's check."""
-    found = run_check(function_of(task), arguments_of(task), name=task.node.name)
+    function = function_of(task)
+    arguments = {**arguments_of(task), **bind_params(function, task.params)}
+    found = run_check(function, arguments, name=task.node.name)
     return Result(id=task.id, state=AttemptState.SUCCEEDED, checks=(found,))
 
 

@@ -1,6 +1,7 @@
 """Tasks on data: take new rows in, look how many there are, freeze a version for serving, cut frames by key."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import polars as pl
 
 from penstock import sources
 from penstock.core import faults
-from penstock.core.errors import DataError, StepError
+from penstock.core.errors import DataError, SchemaError, StepError
 from penstock.core.records import Artifact, CheckResult, DatasetVersion
 from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
@@ -18,6 +19,7 @@ from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 from penstock.store.lake import IntakeRules, Lake, Table, since
+from penstock.store.lake.align import align
 
 # Two independent 64-bit hashes of a row: a chance of 1e-20 that a changed row among ten million passes as known.
 _SEEDS = (7919, 104729)
@@ -29,10 +31,11 @@ def take_in(task: Task) -> Result:
     table = _table(task)
     previous = table.latest()
     batches, cursor = _batches(task, table, previous)
+    columns, batches = _columns_of(batches, previous)
     rules = IntakeRules(
         key=_names(task.node.options.get("key")),
         time=task.node.options.get("time"),
-        contract=_contract(task, previous),
+        contract=_contract(task, columns),
         expected_version=previous.version if previous is not None else 0,
         cursor=cursor,
         taken_at=datetime.fromisoformat(task.extra["taken_at"]),
@@ -89,10 +92,17 @@ def split(task: Task) -> Result:
                     f"{argument!r}.",
                     hint=f"drop those rows before, or give {column!r} a value",
                 )
-            text = str(key)
+            text = _part_name(key)
             keys[text] = key if isinstance(key, int | float | str | bool) else text
             parts.setdefault(text, {})[argument] = codecs.save(rows, blobs)
     return Result(id=task.id, state=AttemptState.SUCCEEDED, parts=parts, facts={"keys": keys})
+
+
+def _part_name(key: object) -> str:
+    """Return the name of a key's part; in quotes where the bare name has another meaning."""
+    text = str(key)
+    # "" is the part of a node that is no fan-out, "#split" that of the cutting itself.
+    return f'"{text}"' if text.strip('"') in {"", "#split"} else text
 
 
 def _table(task: Task) -> Table:
@@ -133,7 +143,14 @@ def _changes(table: Table, previous: DatasetVersion, batches: Iterator[Any]) -> 
         if set(frame.columns) != set(schema.names()):
             yield frame  # the lake says what is wrong with the columns
             continue
-        same = _hashed(frame.select(schema.names()).cast(schema, strict=False))
+        try:
+            aligned = align(frame, schema)
+        except SchemaError:
+            yield frame  # and what is wrong with their types
+            continue
+        same = _hashed(aligned.frame)
+        for failed, _ in aligned.failed.values():  # what is no value of its column is like no row that is known
+            same = same.with_columns(pl.when(~failed).then(pl.col(_HASHES)))
         fresh = pl.concat([frame, same], how="horizontal").join(known, on=_HASHES, how="anti", maintain_order="left")
         if fresh.height:
             yield fresh.drop(_HASHES)
@@ -144,14 +161,25 @@ def _hashed(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(hashes)
 
 
-def _contract(task: Task, previous: DatasetVersion | None) -> dict[str, dict[str, Any]]:
+def _columns_of(batches: Iterator[Any], previous: DatasetVersion | None) -> tuple[list[str], Iterator[Any]]:
+    """Return the columns agreed, or those of the first batch before anything is; and the batches, none lost."""
+    if previous is not None:
+        return [column for column, _ in previous.schema], batches
+    first = next(batches, None)
+    if first is None:
+        return [], batches
+    names = first.columns if isinstance(first, pl.DataFrame) else first.schema.names
+    return list(names), itertools.chain([first], batches)
+
+
+def _contract(task: Task, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what rows must obey: declared ranges, and no nulls where the user lists the columns that may have them."""
     contract: dict[str, dict[str, Any]] = {}
     for column, (low, high) in (task.node.options.get("ranges") or {}).items():
         contract[column] = {name: bound for name, bound in (("min", low), ("max", high)) if bound is not None}
     nullable = task.node.options.get("allow_nulls")
-    if nullable is not None and previous is not None:
-        for column, _ in previous.schema:
+    if nullable is not None:
+        for column in columns:
             if column not in _names(nullable):
                 contract.setdefault(column, {})["nulls"] = False
     return contract

@@ -23,7 +23,7 @@ from penstock.store.blobs import Blobs
 from penstock.store.ledger import Ledger, artifacts, attempts, checks, datasets, leases, results, runs
 
 LEASE_S = 30.0
-# Between the names of a key and an argument; neither holds a tab.
+# Between a key and the name of an argument: a key may hold one as well, a name never does.
 _TAB = "\t"
 
 
@@ -338,7 +338,7 @@ def _decode(result: results.Result, kind: str) -> Kept:
         return Kept(outputs=result.outputs, checks=found, facts=facts)
     parts: dict[str, dict[str, Artifact]] = {key: {} for key in facts.get("keys", {})}
     for name, artifact in result.outputs.items():
-        part, _, argument = name.partition(_TAB)
+        part, _, argument = name.rpartition(_TAB)
         parts.setdefault(part, {})[argument] = artifact
     return Kept(parts=parts, checks=found, facts=facts)
 

@@ -134,7 +134,7 @@ def _keys(node: Node, view: RunView) -> dict[str, Any]:
     own = view.runs[node.name].split
     sets: list[dict[str, Any]] = [own.facts["keys"]] if own is not None else []
     in_parts = [e for e in node.edges if e.node and _comes_in_parts(e, node, view)]
-    sets += [{part: part for part in view.runs[e.node].kept} for e in in_parts]
+    sets += [_keys(view.runs[e.node].node, view) for e in in_parts]
     common = set.intersection(*(set(s) for s in sets)) if sets else set()
     typed = {k: v for s in reversed(sets) for k, v in s.items()}
     return {part: typed[part] for part in sorted(common)}
@@ -232,7 +232,7 @@ def _unit(
     extra: dict[str, Any] | None = None,
 ) -> Unit:
     (node, part), extra = work, extra or {}
-    is_called = kind in {"call", "intake", "peek"}
+    is_called = kind in {"call", "intake", "peek", "check"}
     params = view.job.params.get(node.name, {}) if is_called else {}
     parts = KeyParts(
         node=f"{view.job.graph.pipeline}/{node.name}",

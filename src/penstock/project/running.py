@@ -245,6 +245,8 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
     with run.workspace.ledger.write() as conn:
         run.journal.check_lease(conn)
         known = releases.by_hash(conn, name, manifest_hash(manifest))
+        if known is None:
+            _refuse_overtaken(run, releases.live(conn, name))
         made = releases.create(
             conn, name, release_hash=manifest_hash(manifest), manifest_digest=digest, run_id=run.job.run_id
         )
@@ -257,6 +259,17 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
     if known is None:
         run.workspace.ledger.back_up()
     return str(made.ref), known is None
+
+
+def _refuse_overtaken(run: _Under, live: releases.Release | None) -> None:
+    """Refuse to replace a live release that this run was not compared with."""
+    compared = run.job.champion
+    if live is not None and (compared is None or live.hash != compared.hash):
+        raise CheckError(
+            f"{live.ref} went live while run {RunRef(run.job.run_id)} was under way, "
+            f"which was compared with {'none' if compared is None else compared.release}.",
+            hint="run again: what was made is kept, only the comparison is made anew",
+        )
 
 
 def _finish(
