@@ -203,3 +203,20 @@ def test_the_champion_is_debugged_with_the_code_it_was_released_with(project: Pr
     project.change('return "as released"', 'return "as edited"')
     done = project.command("debug", "quality", "--part", "champion")
     assert "model as released, code as edited" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_broken_row_that_stays_in_the_source_is_set_aside_once(tmp_path: Path) -> None:
+    """D3, Q16: reading everything again with the same broken row makes no version, and so no release."""
+    project = Project(tmp_path, "prices")
+    project.write(
+        "import polars as pl\nfrom penstock import Pipeline\n\nprices = Pipeline('prices')\n\n"
+        "@prices.dataset(key='a', ranges={'b': (0, 5)})\n"
+        "def rows() -> pl.DataFrame:\n    return pl.DataFrame({'a': [1, 2, 3], 'b': [1.0, 99.0, 3.0]})\n\n"
+        "@prices.step\ndef total(rows: pl.DataFrame) -> float:\n    return rows['b'].sum()\n"
+    )
+    reports = [project.run() for _ in range(3)]
+    assert [report.release for report in reports] == ["prices@1"] * 3
+    versions = [report.outcome.datasets["rows"] for report in reports]
+    assert [(v.version, v.rows, v.rows_quarantined) for v in versions] == [(1, 2, 1)] * 3
+    with project.opened() as workspace:
+        assert workspace.lake.table("prices", "rows").quarantine().collect().height == 1

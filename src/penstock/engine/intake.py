@@ -20,6 +20,7 @@ from penstock.store import codecs
 from penstock.store.blobs import Blobs
 from penstock.store.lake import IntakeRules, Lake, Table, since
 from penstock.store.lake.align import align
+from penstock.store.lake.quarantine import as_json
 
 # Two independent 64-bit hashes of a row: a chance of 1e-20 that a changed row among ten million passes as known.
 _SEEDS = (7919, 104729)
@@ -138,6 +139,7 @@ def _changes(table: Table, previous: DatasetVersion, batches: Iterator[Any]) -> 
     """
     schema = table.scan(previous).collect_schema()
     known = _hashed(table.scan(previous).collect())
+    set_aside = table.quarantine().select("_row").unique().collect()
     for batch in batches:
         frame = batch if isinstance(batch, pl.DataFrame) else pl.DataFrame(pl.from_arrow(batch))
         if set(frame.columns) != set(schema.names()):
@@ -152,8 +154,17 @@ def _changes(table: Table, previous: DatasetVersion, batches: Iterator[Any]) -> 
         for failed, _ in aligned.failed.values():  # what is no value of its column is like no row that is known
             same = same.with_columns(pl.when(~failed).then(pl.col(_HASHES)))
         fresh = pl.concat([frame, same], how="horizontal").join(known, on=_HASHES, how="anti", maintain_order="left")
+        fresh = _without(set_aside, fresh.drop(_HASHES), schema)
         if fresh.height:
-            yield fresh.drop(_HASHES)
+            yield fresh
+
+
+def _without(set_aside: pl.DataFrame, fresh: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """Leave out rows that were set aside before: the source still has them, and they are still broken."""
+    if not set_aside.height or not fresh.height:
+        return fresh
+    texts = as_json(align(fresh, schema).original)
+    return fresh.filter(~texts.is_in(set_aside["_row"].implode()))
 
 
 def _hashed(frame: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,7 @@ class QuarantineWriter:
         for reason, count in reasons.value_counts().sort(REASON).rows():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
         numbers = pl.repeat(self._intake, original.height, dtype=pl.Int64(), eager=True).alias("_intake")
-        frame = pl.DataFrame([reasons, numbers, _as_json(original)])
+        frame = pl.DataFrame([reasons, numbers, as_json(original)])
         table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         if self._writer is None:
             self._directory.mkdir(exist_ok=True)
@@ -69,7 +69,8 @@ class QuarantineWriter:
         (self._directory / self._name).unlink(missing_ok=True)
 
 
-def _as_json(frame: pl.DataFrame) -> pl.Series:
+def as_json(frame: pl.DataFrame) -> pl.Series:
+    """Return each row as JSON text, the form in which rows are set aside."""
     changes = []
     for name, dtype in frame.schema.items():
         if dtype.is_float() and not frame[name].is_finite().all():
