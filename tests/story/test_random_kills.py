@@ -186,6 +186,7 @@ def _assert_sound(project: Project, days: int) -> None:
     assert {r.state.value for r in all_runs(project)} <= {"succeeded", "lost", "failed"}
     with project.opened() as workspace:
         assert examine(workspace, deep=True).faults == ()
+        assert list((workspace.home / "tmp" / "logs").iterdir()) == []
 
 
 @pytest.mark.slow

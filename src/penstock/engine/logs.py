@@ -1,6 +1,7 @@
 """What a task prints: the file it goes to while it runs, and the tail that is kept of it."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from penstock.engine.protocol import Task
@@ -21,3 +22,10 @@ def read_tail(log: Path) -> str:
             return file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
+
+
+def forget(home: Path, run_ids: Iterable[int]) -> None:
+    """Remove what tasks of runs printed whose supervisor died before it could read it."""
+    for run_id in run_ids:
+        for log in (home / "tmp" / "logs").glob(f"{run_id}-*.log"):
+            log.unlink(missing_ok=True)

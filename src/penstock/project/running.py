@@ -11,7 +11,7 @@ from penstock.core.process import this_process
 from penstock.core.records import CheckResult, Failure
 from penstock.core.refs import RunRef
 from penstock.core.states import AttemptState, RunState
-from penstock.engine import engines
+from penstock.engine import engines, logs
 from penstock.engine.events import Listener, ignore
 from penstock.engine.execute import Execution
 from penstock.engine.journal import LEASE_S, Journal
@@ -107,7 +107,8 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
     params = all_params(graph, {**policy.params, **options.params})
     _check_names(options.force | options.only, graph)
     with workspace.ledger.write() as conn:
-        recovery.mark_lost(conn)
+        lost = recovery.mark_lost(conn)
+    logs.forget(workspace.home, lost)
     tree = keep_code(graph, workspace)
     champion = live_champion(graph.pipeline, workspace)
     started_at = workspace.clock.now()

@@ -58,8 +58,12 @@ def acquire(conn: sa.Connection, name: str, owner: Owner, ttl_s: float) -> int |
     """
     row = conn.execute(_FOR_UPDATE, {"of_name": name}).mappings().one_or_none()
     if row is None:
-        conn.execute(_NEW.on(conn), {"name": name, "owner": None, "token": 0, "expires_s": 0.0, "boot": ""})
-        row = conn.execute(_FOR_UPDATE, {"of_name": name}).mappings().one()
+        expires_s = _now_s(conn) + ttl_s
+        taken = {"name": name, "owner": owner, "token": 1, "expires_s": expires_s, "boot": owner.boot}
+        insert = _NEW.on(conn).execution_options(preserve_rowcount=True)
+        if conn.execute(insert, taken).rowcount == 1:
+            return 1
+        row = conn.execute(_FOR_UPDATE, {"of_name": name}).mappings().one()  # somebody was quicker
     lease = msgspec.convert(fields(row), Lease)
     now_s = _now_s(conn)
     if not _is_free(lease, now_s, one_host=is_sqlite(conn)):
