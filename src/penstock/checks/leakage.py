@@ -42,7 +42,9 @@ def time_leakage(train: Frame, test: Frame, time: str) -> CheckResult:
     }
     message = f"train ends at {_text(row['last'])}, test begins at {_text(first)}"
     if later:
-        message = f"{later} of {row['rows']} training rows have {time!r} after the first test row, {_text(first)}"
+        message = (
+            f"{later} of {row['rows']} training rows have {time!r} after that of the first test row ({_text(first)})"
+        )
     elif missing:
         message = f"{missing} rows have no {time!r}, so it cannot be told that train comes before test"
     elif first is None:

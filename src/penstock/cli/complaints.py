@@ -28,7 +28,7 @@ def tell(error: Exception, given: Sequence[str]) -> int:
     usage = getattr(error, "format_message", None)
     if callable(usage):
         path = getattr(getattr(error, "ctx", None), "command_path", "penstock")
-        _say("input", str(usage()), f"see {path} --help", given)
+        _say("input", str(usage()).replace("Value error, ", ""), f"see {path} --help", given)
         return 2
     log = _keep(error, given)
     _say("crash", f"{type(error).__name__}: {error} (all of it in {log})", _OURS, given)

@@ -50,7 +50,9 @@ def serve(
 
 
 def predict(
-    pipeline: Annotated[str, typer.Argument(metavar="[PIPELINE]", help="Name, or one release, as movies@3.")],
+    pipeline: Annotated[
+        str | None, typer.Argument(metavar="[PIPELINE]", help="Name, or one release, as movies@3.")
+    ] = None,
     request: Annotated[
         str | None, typer.Argument(metavar="REQUEST", help="The fields as JSON; - reads standard input.")
     ] = None,
@@ -65,9 +67,10 @@ def predict(
         penstock predict movies '{"user_id": 7}'
         penstock predict '{"user_id": 7}'
     """
-    target, text = (None, pipeline) if request is None else (pipeline, request)
+    target, text = (None, pipeline or "") if request is None else (pipeline, request)
     if target is None and not text.lstrip().startswith(("{", "[", "-")):
-        raise InputError(f"{text!r} is no request.", hint="""penstock predict movies '{"user_id": 7}'""")
+        message = f"There is no request after {text!r}." if text else "There is no request."
+        raise InputError(message, hint="""give its fields as JSON, as in: penstock predict movies '{"user_id": 7}'""")
     body = sys.stdin.buffer.read() if text == "-" else text.encode()
     with open_workspace(project) as workspace:
         found = serving.predict(target, body, workspace, function=function)

@@ -6,6 +6,7 @@ A task goes in and a result comes out, whatever the user's code does short of ki
 import contextlib
 import os
 import resource
+import shlex
 import sys
 import time
 import traceback
@@ -119,11 +120,12 @@ def failure_of(task: Task, error: Exception) -> Failure:
     if isinstance(error, PenstockError):
         return Failure(kind=_kind(error), message=f"{what}: {error.message}", hint=error.hint)
     kind = "memory" if isinstance(error, MemoryError) else "exception"
+    part = f" --part {shlex.quote(task.part)}" if task.part else ""
     return Failure(
         kind=kind,
         message=f"{what} raised {type(error).__name__}: {str(error)[:2000]}",
         traceback=user_traceback(task, error),
-        hint=f"debug it alone with the same inputs: penstock debug {task.node.name}",
+        hint=f"debug it alone with the same inputs: penstock debug {task.node.name}{part}",
     )
 
 

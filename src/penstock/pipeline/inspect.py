@@ -129,9 +129,8 @@ def find_target(root: Path, *, pipeline: str | None = None, policies: Mapping[st
         return files[0]
     sought = "makes a Pipeline" if pipeline is None else f"makes the Pipeline {pipeline!r}"
     if not files:
-        raise NotFoundError(
-            f"No file in {str(root)!r} {sought}.", hint="give the file, or write one: penstock new NAME"
-        )
+        hint = "run it in the directory of the project, name that with --project, or begin one: penstock new movies"
+        raise NotFoundError(f"No file in {str(root)!r} {sought}.", hint=hint)
     listed = ", ".join(str(file.relative_to(root)) for file in files)
     raise InputError(f"{len(files)} files may be meant: {listed}.", hint="give the file, or the name of the pipeline")
 

@@ -112,7 +112,8 @@ class Wiring:
 
     def _unknown(self, draft: Draft, slot: Slot) -> str:
         if slot.default is not EMPTY:
-            return f"has {slot.name!r} with a default before '*'. Put '*' before it to make it a run parameter."
+            becomes = "a field of the request" if draft.role in REQUESTED else "a run parameter"
+            return f"has {slot.name!r} with a default before '*'. Put '*' before it to make it {becomes}."
         node = self._nodes.get(slot.name)
         if node is not None and node.role in _GIVING:
             return (

@@ -41,7 +41,7 @@ def new_project(example: str, directory: Path) -> NewProject:
     if example not in known:
         raise NotFoundError(
             f"There is no example {example!r}.",
-            hint=f"there is: {', '.join(known)}; its file shows all of it, rename what you keep",
+            hint=f"there is {', '.join(known)}; for a directory of your name: penstock new {min(known)} --to {example}",
         )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"{str(directory)!r} is there already.", hint="give another directory with --to")

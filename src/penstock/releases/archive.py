@@ -136,6 +136,10 @@ def import_release(source: Path, blobs: Blobs) -> tuple[Manifest, str]:
 def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(source)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"There is no file {str(source)!r}.", hint="give the path of what penstock export wrote"
+        ) from error
     except (*_UNREADABLE, struct.error) as error:
         raise InputError(f"{source} is not a release file: {error}.", hint=_EXPORT) from error
     with archive:

@@ -57,7 +57,7 @@ def test_a_missing_column_is_refused_with_a_diff(table: Table) -> None:
 def test_a_new_column_is_refused_unless_the_schema_may_grow(table: Table) -> None:
     """Nothing is dropped in silence; with evolve, older rows get null."""
     wider = FIRST.with_columns(extra=pl.Series([True, False]))
-    with pytest.raises(SchemaError, match=r"1 new(?s:.*)\+ extra: Boolean(?s:.*)evolve"):
+    with pytest.raises(SchemaError, match=r"1 new(?s:.*)\+ extra: Boolean(?s:.*)rename the dataset"):
         _next(table, wider)
     version = _next(table, wider, evolve=True)
     back = table.scan(version).collect()

@@ -65,7 +65,7 @@ def _difference(*, missing: list[str], extra: list[str], changed: list[str]) -> 
     if missing:
         hints.append("bring back the columns marked -")
     if extra:
-        hints.append("drop the columns marked +, or take them in for good with evolve")
+        hints.append("drop the columns marked +, or rename the dataset: a new name is taken in anew, with all columns")
     if changed:
         hints.append("cast the columns marked ! in the dataset function")
     found = ", ".join(
