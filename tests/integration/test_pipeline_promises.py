@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import CheckError
 from penstock.engine.events import Event, RunStarted
 from penstock.project.running import RunReport
+from penstock.store.ledger import events
 from project_folder import Project
 
 
@@ -220,3 +221,63 @@ def test_a_broken_row_that_stays_in_the_source_is_set_aside_once(tmp_path: Path)
     assert [(v.version, v.rows, v.rows_quarantined) for v in versions] == [(1, 2, 1)] * 3
     with project.opened() as workspace:
         assert workspace.lake.table("prices", "rows").quarantine().collect().height == 1
+
+
+def test_another_key_than_rows_were_taken_in_by_is_refused(project: Project) -> None:
+    """D2: a dataset whose declared key changes would mean something else under the same name; nothing is released."""
+    text = (
+        "import polars as pl\nfrom penstock import Pipeline\n\nshop = Pipeline('shop')\n\n"
+        "@shop.dataset(key='a')\ndef rows() -> pl.DataFrame:\n    return pl.DataFrame({'a': [1, 2], 'b': [1, 2]})\n\n"
+        "@shop.step\ndef count(rows: pl.DataFrame) -> int:\n    return rows.height\n"
+    )
+    project.write(text)
+    assert project.run().release == "shop@1"
+    project.write(text.replace("key='a'", "key='bb'"))
+    report = project.run()
+    assert report.release is None
+    assert "taken in with key ['a'], and is now declared with ['bb']" in report.failures["rows"].message
+
+
+CHAMPION = """
+import polars as pl
+from penstock import Pipeline
+
+one = Pipeline("one")
+
+@one.step(outputs=("train", "test"))
+def split() -> tuple[pl.DataFrame, pl.DataFrame]:
+    return pl.DataFrame({"x": [1.0, 2.0]}), pl.DataFrame({"id": [1, 2, 3], "x": [1.0, 2.0, 3.0]})
+
+@one.model
+def mean(train: pl.DataFrame) -> dict[str, float]:
+    return {"NAME": train["x"].mean()}
+
+@one.evaluate(metric="near", key="id")
+def quality(model, test: pl.DataFrame) -> pl.DataFrame:
+    return test.select("id", near=-(pl.col("x") - model["NAME"]).abs())
+"""
+
+
+def test_a_live_release_that_cannot_be_judged_any_more_does_not_block_for_ever(project: Project) -> None:
+    """E3, tI4: the run says how to go on; going on without the champion is asked for by name and recorded."""
+    project.write(CHAMPION.replace("NAME", "mean"))
+    assert project.run().release == "one@1"
+    project.write(CHAMPION.replace("NAME", "average"))
+    blocked = project.run()
+    assert blocked.release is None
+    assert "--without-champion" in blocked.failures["quality"].hint
+    done = project.command("run", "--quiet", "--without-champion")
+    assert done.returncode == 0, done
+    with project.opened() as workspace, workspace.ledger.read() as conn:
+        newest = next(e for e in events.page(conn) if e.action == "release.created")
+    assert (newest.target, newest.details["compared_with"]) == ("one@2", "none, though one@1 was live")
+
+
+def test_looking_makes_no_store(project: Project) -> None:
+    """A command that only looks leaves no trace in a folder that is no project, and a misspelt name is told."""
+    assert project.command("runs").returncode == 0
+    assert not (project.root / ".penstock").exists()
+    project.write(CHAMPION.replace("NAME", "mean"))
+    project.run()
+    done = project.command("releases", "onee")
+    assert (done.returncode, "did you mean 'one'" in done.stderr) == (2, True)

@@ -41,7 +41,7 @@ def same_answers(expected: Sequence[object], got: Sequence[object], *, tolerance
         if found:
             differences.append((number, found))
     passed = not differences and len(expected) == len(got)
-    message = f"{len(expected)} answers are the same"
+    message = "1 answer is the same" if len(expected) == 1 else f"{len(expected)} answers are the same"
     if len(expected) != len(got):
         message = f"{len(expected)} requests were sampled, {len(got)} answered"
     elif differences:

@@ -31,7 +31,7 @@ def diff(before: Reference = None, after: Reference = None, as_json: AsJson = Fa
         penstock diff movies@2 movies@3
         penstock diff r40 r41 --json
     """
-    with open_workspace(project) as workspace:
+    with open_workspace(project, to_look=True) as workspace:
         found = find_difference(workspace, before, after)
     if as_json:
         write_json(found)

@@ -45,7 +45,7 @@ def runs(
         penstock runs movies --state failed
     """
     wanted = None if state is None else RunState(state)
-    with open_workspace(project) as workspace:
+    with open_workspace(project, to_look=True) as workspace:
         found = list_runs(workspace, pipeline=pipeline, state=wanted, limit=limit)
         now = workspace.clock.now()
     if as_json:
@@ -79,7 +79,7 @@ def releases(pipeline: Filter = None, as_json: AsJson = False, project: Project 
         penstock releases
         penstock releases movies --json
     """
-    with open_workspace(project) as workspace:
+    with open_workspace(project, to_look=True) as workspace:
         found = list_releases(workspace, pipeline=pipeline)
         now = workspace.clock.now()
     if as_json:
@@ -116,7 +116,7 @@ def show(
         penstock show movies@3 --json
         penstock show movies@3 --lock > requirements.lock
     """
-    with open_workspace(project) as workspace:
+    with open_workspace(project, to_look=True) as workspace:
         if lock:
             sys.stdout.write(show_lock(reference or "", workspace))
             return 0

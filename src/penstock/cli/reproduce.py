@@ -22,7 +22,7 @@ def reproduce(release: Release, as_json: AsJson = False, project: Project = HERE
     Example:
         penstock reproduce movies@3
     """
-    with open_workspace(project) as workspace:
+    with open_workspace(project, to_look=True) as workspace:
         found = make_again(release, workspace)
     if as_json:
         write_json(found)

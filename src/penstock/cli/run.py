@@ -66,6 +66,9 @@ def run(
         list[str] | None,
         typer.Option("--only", metavar="NODE", help="Run a node and what it needs; makes no release."),
     ] = None,
+    without_champion: Annotated[
+        bool, typer.Option("--without-champion", help="Release without comparing with the live release; recorded.")
+    ] = False,
     engine: Annotated[EngineName | None, typer.Option("--engine", help="Where steps run.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Most processes at once.")] = None,
     quiet: Quiet = False,
@@ -87,6 +90,7 @@ def run(
         now=read_time(now),
         force=read_names(force),
         only=read_names(only),
+        without_champion=without_champion,
         engine=engine,
         workers=workers,
     )

@@ -31,6 +31,7 @@ def take_in(task: Task) -> Result:
     """Take the new rows of a dataset into the lake, as one commit."""
     table = _table(task)
     previous = table.latest()
+    _refuse_changed_identity(task, previous)
     batches, cursor = _batches(task, table, previous)
     columns, batches = _columns_of(batches, previous)
     rules = IntakeRules(
@@ -61,6 +62,7 @@ def peek(task: Task) -> Result:
     """Count the rows an intake would add, without taking any in; None where that would mean reading a stream."""
     table = _table(task)
     previous = table.latest()
+    _refuse_changed_identity(task, previous)
     value = _value(task, previous)
     counted: int | None = None
     if isinstance(value, pl.LazyFrame | pl.DataFrame) and (previous is None or _asks_since(task)):
@@ -69,6 +71,20 @@ def peek(task: Task) -> Result:
         batches, _ = sources.to_batches(value, None)
         counted = sum(batch.height for batch in _changes(table, previous, batches))
     return Result(id=task.id, state=AttemptState.SUCCEEDED, dataset=previous, facts={"new_rows": counted})
+
+
+def _refuse_changed_identity(task: Task, previous: DatasetVersion | None) -> None:
+    """Refuse another key or time column than the rows were taken in by: older versions would mean something else."""
+    if previous is None:
+        return
+    options, agreed = task.node.options, previous.contract
+    for word, declared in (("key", list(_names(options.get("key")))), ("time", options.get("time"))):
+        if word in agreed and (agreed[word] or None) != (declared or None):
+            raise DataError(
+                f"Dataset {task.node.name!r} was taken in with {word} {agreed[word] or None!r}, "
+                f"and is now declared with {declared or None!r}.",
+                hint=f"declare the {word} as it was, or give the dataset a new name: it is then taken in anew",
+            )
 
 
 def freeze(task: Task) -> Result:

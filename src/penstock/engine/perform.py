@@ -125,8 +125,15 @@ def failure_of(task: Task, error: Exception) -> Failure:
         kind=kind,
         message=f"{what} raised {type(error).__name__}: {str(error)[:2000]}",
         traceback=user_traceback(task, error),
-        hint=f"debug it alone with the same inputs: penstock debug {task.node.name}{part}",
+        hint=f"debug it alone with the same inputs: penstock debug {task.node.name}{part}{_way_out(task)}",
     )
+
+
+def _way_out(task: Task) -> str:
+    # Otherwise a change after which the live release cannot be evaluated would block every later run.
+    if not any(given.argument == "model" and given.released for given in task.given):
+        return ""
+    return "; if the live release cannot be judged by this code, go on without it: penstock run --without-champion"
 
 
 def _kind(error: PenstockError) -> str:

@@ -17,10 +17,10 @@ from penstock.engine.execute import Execution
 from penstock.engine.journal import LEASE_S, Journal
 from penstock.engine.platform_nodes import only_nodes, with_platform_nodes
 from penstock.engine.protocol import Engine
-from penstock.engine.state import Job, RunOutcome
+from penstock.engine.state import Champion, Job, RunOutcome
 from penstock.engine.stopping import CancelledRunError, signals
 from penstock.pipeline.graph import Graph, encode_graph
-from penstock.pipeline.params import all_params
+from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.proving import PROOF, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
@@ -38,6 +38,8 @@ class RunOptions:
         now: Logical time; None takes it from the data.
         force: Nodes to run although their result is kept.
         only: Nodes to run, with what they need; such a run makes no release. Empty for all.
+        without_champion: Compare with the baselines alone; for a change after which the live release cannot be
+            evaluated any more. Recorded with the release.
         engine: "local" or "ray"; None for the project's.
         workers: Most processes at once; None for the project's.
         cause: Why this run exists, for the record.
@@ -47,6 +49,7 @@ class RunOptions:
     now: datetime | None = None
     force: frozenset[str] = frozenset()
     only: frozenset[str] = frozenset()
+    without_champion: bool = False
     engine: str | None = None
     workers: int | None = None
     cause: str = "manual"
@@ -110,7 +113,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
         lost = recovery.mark_lost(conn)
     logs.forget(workspace.home, lost)
     tree = keep_code(graph, workspace)
-    champion = live_champion(graph.pipeline, workspace)
+    live = live_champion(graph.pipeline, workspace)
     started_at = workspace.clock.now()
     graph_digest = workspace.blobs.put(encode_graph(graph))
     engine = engines.make(options.engine or workspace.settings.engine, workspace.settings, options.workers)
@@ -140,11 +143,11 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             policy=policy,
             now=options.now,
             started_at=started_at,
-            champion=champion,
+            champion=None if options.without_champion else live,
             force=options.force,
         )
         journal = Journal(job, workspace.ledger, workspace.blobs, token=token)
-        return _execute(_Under(job, graph, journal, workspace), engine, listener)
+        return _execute(_Under(job, graph, journal, workspace, live), engine, listener)
     finally:
         engine.close()
 
@@ -157,6 +160,7 @@ class _Under:
     graph: Graph
     journal: Journal
     workspace: Workspace
+    live: Champion | None
 
 
 def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
@@ -223,9 +227,9 @@ def _proof(run: _Under, manifest: Manifest) -> CheckResult:
 
 
 def _live_with_same_content(run: _Under, manifest: Manifest) -> Manifest | None:
-    if run.job.champion is None:
+    if run.live is None:
         return None
-    live = read_manifest(run.job.champion.manifest_digest, run.workspace)
+    live = read_manifest(run.live.manifest_digest, run.workspace)
     return live if create.is_same_content(manifest, live) else None
 
 
@@ -236,8 +240,8 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
     except CheckError:
         return None, False
     live = _live_with_same_content(run, manifest)
-    if live is not None and run.job.champion is not None:
-        return run.job.champion.release, False
+    if live is not None and run.live is not None:
+        return run.live.release, False
     # A release reads every byte of what it stands on; nothing damaged gets in unseen.
     create.secure(manifest, run.workspace.blobs)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
@@ -254,7 +258,7 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
         if known is None:
             actor = str(RunRef(run.job.run_id))
             releases.set_endpoint(conn, name, made.ref, by=actor)
-            details = {"hash": made.hash}
+            details = {"hash": made.hash, "compared_with": _compared_with(run)}
             events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
     faults.point("release_after_commit")
     if known is None:
@@ -264,13 +268,20 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
 
 def _refuse_overtaken(run: _Under, live: releases.Release | None) -> None:
     """Refuse to replace a live release that this run was not compared with."""
-    compared = run.job.champion
+    compared = run.live
     if live is not None and (compared is None or live.hash != compared.hash):
         raise CheckError(
             f"{live.ref} went live while run {RunRef(run.job.run_id)} was under way, "
-            f"which was compared with {'none' if compared is None else compared.release}.",
+            f"which was compared with {_compared_with(run)}.",
             hint="run again: what was made is kept, only the comparison is made anew",
         )
+
+
+def _compared_with(run: _Under) -> str:
+    champion = run.job.champion
+    if champion is not None:
+        return champion.release
+    return "none" if run.live is None else f"none, though {run.live.release} was live"
 
 
 def _finish(
@@ -305,7 +316,9 @@ def _break_off(run: _Under, state: RunState, failure: Failure) -> None:
 def _check_names(force: frozenset[str], graph: Graph) -> None:
     names = {n.name for n in graph.nodes}
     for name in sorted(force - names):
-        raise InputError(f"Pipeline {graph.pipeline!r} has no node {name!r}.", hint=f"it has {sorted(names)}")
+        near = near_miss(name, sorted(names))
+        hint = f"did you mean {near!r}?" if near is not None else f"it has {', '.join(sorted(names))}"
+        raise InputError(f"Pipeline {graph.pipeline!r} has no node {name!r}.", hint=hint)
 
 
 def _why(error: BaseException) -> str:

@@ -12,10 +12,14 @@ from penstock.core.refs import NAME, ReleaseRef, RunRef, parse_ref
 from penstock.core.states import RunState
 from penstock.engine.platform_nodes import is_executed, is_platform, with_platform_nodes
 from penstock.pipeline.graph import Graph, Node, decode_graph
+from penstock.pipeline.params import near_miss
 from penstock.project.quality import Quality, recorded_quality
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.environment import lock_text
 from penstock.store.ledger import attempts, checks, recovery, releases, runs
+
+# Newest runs looked through for the names of pipelines when one is misspelt.
+_LOOKED_AT = 500
 
 
 class RunLine(Record, frozen=True, kw_only=True):
@@ -133,6 +137,14 @@ def show_lock(reference: str, workspace: Workspace) -> str:
     return lock_text(read_manifest(found.manifest_digest, workspace))
 
 
+def _refuse_unknown(pipeline: str, known: set[str]) -> None:
+    if not known:
+        return  # nothing was run at all, which is what is said then
+    near = near_miss(pipeline, sorted(known))
+    hint = f"did you mean {near!r}?" if near is not None else f"there are {', '.join(sorted(known))}"
+    raise NotFoundError(f"Nothing was ever run of a pipeline {pipeline!r}.", hint=hint)
+
+
 def list_runs(
     workspace: Workspace, *, pipeline: str | None = None, state: RunState | None = None, limit: int = 20
 ) -> tuple[RunLine, ...]:
@@ -140,6 +152,8 @@ def list_runs(
     _mark_lost(workspace)
     with workspace.ledger.read() as conn:
         found = runs.page(conn, pipeline=pipeline, state=state, limit=limit)
+        if not found and pipeline is not None and not runs.page(conn, pipeline=pipeline, limit=1):
+            _refuse_unknown(pipeline, {run.pipeline for run in runs.page(conn, limit=_LOOKED_AT)})
     return tuple(_run_line(run, workspace) for run in found)
 
 
@@ -147,6 +161,8 @@ def list_releases(workspace: Workspace, *, pipeline: str | None = None) -> tuple
     """Return the releases, newest first within each pipeline."""
     with workspace.ledger.read() as conn:
         found = releases.of_pipeline(conn, pipeline)
+        if not found and pipeline is not None and not runs.page(conn, pipeline=pipeline, limit=1):
+            _refuse_unknown(pipeline, {run.pipeline for run in runs.page(conn, limit=_LOOKED_AT)})
         live = {name: releases.live(conn, name) for name in {r.pipeline for r in found}}
     return tuple(_release_line(r, live[r.pipeline]) for r in found)
 

@@ -1,10 +1,13 @@
 """A project opened: its settings and its store, and the code of a pipeline laid out for run processes."""
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from penstock.core.clock import Clock
 from penstock.core.errors import DamagedError, StoreError
@@ -39,9 +42,14 @@ class Workspace:
         return self.settings.home
 
 
-@contextmanager
-def open_workspace(start: Path, clock: Clock | None = None) -> Iterator[Workspace]:
+@contextlib.contextmanager
+def open_workspace(start: Path, clock: Clock | None = None, *, to_look: bool = False) -> Iterator[Workspace]:
     """Open the project that `start` lies in; make its store when there is none.
+
+    Args:
+        start: A directory of the project.
+        clock: Where times come from.
+        to_look: Nothing will be kept: where there is no store, an empty one is shown and nothing is made.
 
     Raises:
         StoreError: The store cannot be made or read.
@@ -49,6 +57,15 @@ def open_workspace(start: Path, clock: Clock | None = None) -> Iterator[Workspac
     """
     clock = clock or Clock()
     settings = load_settings(start)
+    with contextlib.ExitStack() as stack:
+        if to_look and settings.ledger_url.startswith("sqlite") and not settings.home.exists():
+            empty = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
+            settings = msgspec.structs.replace(settings, home=empty, ledger_url=f"sqlite:///{empty / 'ledger.db'}")
+        yield stack.enter_context(_opened(settings, clock))
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings, clock: Clock) -> Iterator[Workspace]:
     try:
         for part in ("blobs", "lake", "code", "tmp", "predictions", "cache"):
             (settings.home / part).mkdir(parents=True, exist_ok=True)
