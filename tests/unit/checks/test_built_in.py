@@ -161,7 +161,7 @@ def test_a_schema_that_lost_or_changed_a_column_fails() -> None:
 @pytest.mark.parametrize(
     ("got", "message"),
     [
-        ([{"score": 0.5, "title": "A"}], "1 answers are the same"),
+        ([{"score": 0.5, "title": "A"}], "1 answer is the same"),
         ([{"score": 0.25, "title": "A"}], "answer 0: [0].score is 0.5 from the pipeline, 0.25 from serving"),
         ([{"score": 0.5, "title": "BB"}], "[0].title is text of 1 characters from the pipeline, text of 2 characters"),
         ([{"score": 0.5}], "[0] has fields ['score', 'title'] from the pipeline, ['score'] from serving"),
@@ -173,7 +173,7 @@ def test_the_first_difference_of_two_answers_is_located(got: object, message: st
     """The path and the numbers are shown, text only by its length."""
     result = same_answers([[{"score": 0.5, "title": "A"}]], [got])
     assert message in result.message
-    assert result.passed == (message == "1 answers are the same")
+    assert result.passed == (message == "1 answer is the same")
 
 
 def test_answers_may_differ_by_the_tolerance_only() -> None:
