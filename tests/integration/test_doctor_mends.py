@@ -132,10 +132,10 @@ def test_an_imported_release_that_broke_is_to_be_imported_again(shop: Project, t
 
 
 def test_a_damaged_ledger_is_refused_and_its_backup_offered(shop: Project) -> None:
-    """Repair makes a backup; when the ledger is damaged later, every command names it."""
+    """A release and a repair make a backup each; when the ledger is damaged later, every command names the newest."""
     assert doctor(shop, "--repair")[0] == 0
     ledger = shop.root / ".penstock" / "ledger.db"
-    (backup,) = ledger.parent.glob("ledger.db.backup-*")
+    *_, backup = sorted(ledger.parent.glob("ledger.db.backup-*"))
     for wal in ledger.parent.glob("ledger.db-*"):
         wal.unlink()
     ledger.write_bytes(b"no ledger at all" * 4096)
