@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?=
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-fast check fix bench docs clean
+.PHONY: demo test test-fast rehearse-kills check fix bench docs clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: $(VENV)/.test  ## Every test, fast ones first.
 
 test-fast: $(VENV)/.test  ## Unit, property and contract tests only.
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 --dist worksteal -q
+
+rehearse-kills: $(VENV)/.test  ## More than 200 kills at random moments; the tests do about 45 of them.
+	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_random_kills.py -q -s -p no:randomly
 
 check: $(VENV)/.test  ## Format, lint, types, room directions, shape.
 	$(BIN)/ruff format --check .
