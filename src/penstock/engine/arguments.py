@@ -15,7 +15,7 @@ from penstock.checks.evaluation import Evaluation, Roles
 from penstock.core.errors import DamagedError, StepError
 from penstock.core.records import Artifact
 from penstock.engine.protocol import Given, ReleasedModel, Task
-from penstock.pipeline.graph import Form
+from penstock.pipeline.graph import Form, texts
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 from penstock.store.lake import Lake
@@ -116,14 +116,10 @@ def _evaluation_of(given: Given, blobs: Blobs) -> Evaluation:
             champion=roles["champion"],
         ),
         metric=options.get("metric") or "",
-        slices=_texts(options.get("slices")),
-        key=_texts(options.get("key")),
+        slices=texts(options.get("slices")),
+        key=texts(options.get("key")),
         higher_is_better=bool(options.get("higher_is_better", True)),
     )
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type]  # a text or several
 
 
 def load_released(model: ReleasedModel, blobs: Blobs) -> Any:

@@ -15,6 +15,7 @@ from penstock.core.records import Artifact, CheckResult, DatasetVersion
 from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
 from penstock.engine.protocol import Result, Task
+from penstock.pipeline.graph import texts
 from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
@@ -35,7 +36,7 @@ def take_in(task: Task) -> Result:
     batches, cursor = _batches(task, table, previous)
     columns, batches = _columns_of(batches, previous)
     rules = IntakeRules(
-        key=_names(task.node.options.get("key")),
+        key=texts(task.node.options.get("key")),
         time=task.node.options.get("time"),
         contract=_contract(task, columns),
         expected_version=previous.version if previous is not None else 0,
@@ -78,7 +79,7 @@ def _refuse_changed_identity(task: Task, previous: DatasetVersion | None) -> Non
     if previous is None:
         return
     options, agreed = task.node.options, previous.contract
-    for word, declared in (("key", list(_names(options.get("key")))), ("time", options.get("time"))):
+    for word, declared in (("key", list(texts(options.get("key")))), ("time", options.get("time"))):
         if word in agreed and (agreed[word] or None) != (declared or None):
             raise DataError(
                 f"Dataset {task.node.name!r} was taken in with {word} {agreed[word] or None!r}, "
@@ -207,7 +208,7 @@ def _contract(task: Task, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     nullable = task.node.options.get("allow_nulls")
     if nullable is not None:
         for column in columns:
-            if column not in _names(nullable):
+            if column not in texts(nullable):
                 contract.setdefault(column, {})["nulls"] = False
     return contract
 
@@ -226,7 +227,3 @@ def _schema_check(name: str, table: Table, version: DatasetVersion) -> CheckResu
             "notes": list(table.notes(version)),
         },
     )
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type]  # text or texts

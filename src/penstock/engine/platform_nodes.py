@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from penstock.core.digest import digest_value
-from penstock.pipeline.graph import Edge, Fingerprint, Graph, Node
+from penstock.pipeline.graph import Edge, Fingerprint, Graph, Node, texts
 
 # Raise when what a platform node computes changes, so that kept results are not mistaken for new ones.
 VERSION = 1
@@ -119,13 +119,9 @@ def _leak(graph: Graph, train: Edge, test: Edge) -> Node:
             for role, e in (("train", train), ("test", test))
         ),
         check="leakage",
-        keys=[list(_columns(d.options.get("key"))) for d in tables if d.options.get("key")],
+        keys=[list(texts(d.options.get("key"))) for d in tables if d.options.get("key")],
         times=[d.options["time"] for d in tables if d.options.get("time")],
     )
-
-
-def _columns(value: object) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type]  # a text or a sequence of texts
 
 
 def _summaries(graph: Graph) -> list[Node]:

@@ -149,3 +149,8 @@ def encode_graph(graph: Graph) -> bytes:
 def decode_graph(data: bytes) -> Graph:
     """Read what `encode_graph` wrote."""
     return msgspec.json.decode(data, type=Graph)
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Return an option that names one thing, several, or none, as a tuple of names."""
+    return (value,) if isinstance(value, str) else tuple(value or ())

@@ -9,6 +9,7 @@ import msgspec
 from penstock.core.digest import canonical_json, digest_value
 from penstock.core.records import Interval, Record
 from penstock.engine.units import CHAMPION
+from penstock.pipeline.graph import texts
 from penstock.releases.manifest import Example, Manifest
 from penstock.releases.rows import Judged, PredictionChange, compare_rows
 from penstock.store.blobs import Blobs
@@ -221,15 +222,11 @@ def _rows(a: Manifest, b: Manifest, blobs: Blobs, shown: int) -> list[Prediction
 def _judged(manifest: Manifest, evaluation: str) -> Judged:
     options = manifest.graph.node(evaluation).options
     return Judged(
-        key=_names(options.get("key")),
-        slices=_names(options.get("slices")),
+        key=texts(options.get("key")),
+        slices=texts(options.get("slices")),
         metric=manifest.evaluations[evaluation].metric,
         higher_is_better=bool(options.get("higher_is_better", True)),
     )
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _answers(a: Manifest, b: Manifest, shown: int) -> list[PredictionChange]:

@@ -17,6 +17,7 @@ from penstock.core import faults
 from penstock.core.clock import Clock, boot_id
 from penstock.core.digest import digest_bytes
 from penstock.core.errors import DamagedError
+from penstock.core.process import is_running
 from penstock.store.sink import Sink, explained
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -226,7 +227,7 @@ class Blobs:
         stale = []
         for path in sorted(self.temporary.iterdir()):
             match = _TEMPORARY.fullmatch(path.name)
-            if match and path.lstat().st_mtime < limit and not _is_alive(int(match["pid"])):
+            if match and path.lstat().st_mtime < limit and not is_running(int(match["pid"])):
                 stale.append(path)
         return stale
 
@@ -327,13 +328,3 @@ def _last_put_s(path: Path) -> float:
     except FileNotFoundError:
         return float("inf")  # removed by another sweep meanwhile
     return max(state.st_mtime, state.st_atime)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
