@@ -20,7 +20,7 @@ from penstock.project.running import RunOptions, RunReport, run_graph
 from penstock.project.serving import Address, serve_options
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace, open_workspace
-from penstock.serving.background import Server, start
+from penstock.serving.processes.background import Server, start
 from penstock.store import codecs
 from penstock.store.ledger import releases
 

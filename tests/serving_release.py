@@ -11,7 +11,7 @@ from penstock.core.refs import ReleaseRef
 from penstock.core.settings import Policy
 from penstock.pipeline.graph import CodeFile, Edge, Fingerprint, Graph, Node, Param
 from penstock.releases.manifest import Manifest, encode_manifest
-from penstock.serving.supervisor import LiveRelease
+from penstock.serving.processes.supervisor import LiveRelease
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 

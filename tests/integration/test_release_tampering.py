@@ -17,9 +17,9 @@ from penstock.core.errors import DamagedError, DiskFullError
 from penstock.core.refs import ReleaseRef
 from penstock.releases.archive import export_release, import_release
 from penstock.releases.manifest import decode_manifest, encode_manifest
-from penstock.serving.background import start
-from penstock.serving.program import answers, load_program
-from penstock.serving.supervisor import LiveRelease, ServeOptions
+from penstock.serving.processes.background import start
+from penstock.serving.processes.supervisor import LiveRelease, ServeOptions
+from penstock.serving.program.load import answers, load_program
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 

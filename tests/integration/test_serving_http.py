@@ -12,10 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import InputError
-from penstock.serving.background import Server, start
 from penstock.serving.limits import Limits
-from penstock.serving.predictions import find_prediction, read_predictions
-from penstock.serving.supervisor import ServeOptions
+from penstock.serving.predictions.records import find_prediction, read_predictions
+from penstock.serving.processes.background import Server, start
+from penstock.serving.processes.supervisor import ServeOptions
 from serving_release import make_artifact_release, make_release
 
 LIMITS = Limits(receive_s=1.0, linger_s=0.2, body_bytes=2**20)

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import DamagedError, StepError
 from penstock.core.records import Artifact
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.background import Server, start
 from penstock.serving.limits import Limits
-from penstock.serving.predictions import read_predictions
-from penstock.serving.supervisor import LiveRelease, ServeOptions
+from penstock.serving.predictions.records import read_predictions
+from penstock.serving.processes.background import Server, start
+from penstock.serving.processes.supervisor import LiveRelease, ServeOptions
 from penstock.store.blobs import Blobs
 from serving_release import CODE, make_artifact_release, make_release
 
@@ -204,7 +204,7 @@ import sys
 from pathlib import Path
 from penstock.core.refs import ReleaseRef
 from penstock.serving.limits import Limits
-from penstock.serving.supervisor import LiveRelease, ServeOptions, serve
+from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, serve
 
 release = LiveRelease(ref=ReleaseRef("movies", 1), manifest=sys.argv[2])
 serve(ServeOptions(

@@ -21,7 +21,7 @@ from penstock.project.running import RunOptions, run_graph
 from penstock.project.serving import Address, serve_options
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace, open_workspace
-from penstock.serving.background import start
+from penstock.serving.processes.background import start
 
 _SHOWN_TITLES = 3
 

@@ -20,7 +20,7 @@ def prove(manifest: Manifest, workspace: Workspace) -> CheckResult:
     if not manifest.graph.nodes or not any(n.role == "serve" for n in manifest.graph.nodes):
         return _result("the pipeline has no serve function, so there is nothing to prove", passed=True)
     digest = workspace.blobs.put(encode_manifest(manifest))
-    command = [sys.executable, "-P", "-m", "penstock.serving.prove", os.fspath(workspace.home), digest]
+    command = [sys.executable, "-P", "-m", "penstock.serving.processes.prove", os.fspath(workspace.home), digest]
     done = subprocess.run(command, cwd=workspace.settings.root, capture_output=True, check=False)
     if done.returncode != 0:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]

@@ -16,8 +16,8 @@ from penstock.pipeline.graph import Node
 from penstock.project.moving import find_release
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
-from penstock.serving.ask import AskOptions, Reply
-from penstock.serving.supervisor import LiveRelease, ServeOptions, serve
+from penstock.serving.processes.ask import AskOptions, Reply
+from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, serve
 from penstock.store.ledger import releases
 
 
@@ -174,7 +174,7 @@ def predict(target: str | None, request: bytes, workspace: Workspace, *, functio
     options = AskOptions(
         home=os.fspath(workspace.home), manifest=release.manifest_digest, release=str(release.ref), function=name
     )
-    command = [sys.executable, "-P", "-m", "penstock.serving.ask", msgspec.json.encode(options).decode()]
+    command = [sys.executable, "-P", "-m", "penstock.serving.processes.ask", msgspec.json.encode(options).decode()]
     done = subprocess.run(command, cwd=workspace.settings.root, input=request, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise StepError(

@@ -1,6 +1,6 @@
-"""The process that answers: workers with the released code, a supervisor that never imports it, the prediction log.
+"""The process that answers: a supervisor that never imports user code, and workers that do.
 
-Doors: `program.load_program` (functions ready to call), `supervisor.serve` and `background.start` (processes),
-`predictions.read_predictions` and `predictions.find_prediction` (what was answered). Imports nothing by itself,
-so that the supervisor stays small and a command that only reads the log loads no server.
+From top to bottom: `processes`; `http`; `protocols` (forms of asking); `plane` (question to answer); `program` (a
+release made callable), `predictions` (what was answered). Imports nothing by itself, so that the supervisor stays
+small and a command that only reads the log loads no server.
 """

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.core.rows import Row
-from penstock.serving.answers import encode_answer
+from penstock.serving.program.answers import encode_answer
 from penstock.serving.refusals import AnswerError
 
 

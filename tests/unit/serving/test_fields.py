@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from penstock.core.errors import UnsupportedError
-from penstock.serving.fields import Fields, make_fields
 from penstock.serving.limits import Limits
+from penstock.serving.program.fields import Fields, make_fields
 from penstock.serving.refusals import RequestError
 
 

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from penstock.core.errors import ArtifactError, NotFoundError, StepError
-from penstock.serving.program import Program, answers, load_program
+from penstock.serving.program.load import Program, answers, load_program
 from penstock.serving.refusals import RequestError
 from penstock.store.blobs import Blobs
 from serving_release import CODE, make_manifest, make_node

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
 from penstock.serving.refusals import RequestError
-from penstock.serving.requests import Heads
 
 
 @pytest.fixture

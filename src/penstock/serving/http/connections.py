@@ -15,7 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from penstock.serving.app import App
+from penstock.serving.http.app import App
 from penstock.serving.limits import Limits
 
 

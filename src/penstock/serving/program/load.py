@@ -19,14 +19,14 @@ from penstock.core.records import Artifact
 from penstock.pipeline.graph import Edge, Graph, Node
 from penstock.pipeline.snapshot import lay_out, tree_digest
 from penstock.releases.manifest import Manifest
-from penstock.serving.answers import encode_answer
-from penstock.serving.fields import Fields, make_fields
 from penstock.serving.limits import Limits
+from penstock.serving.program.answers import encode_answer
+from penstock.serving.program.fields import Fields, make_fields
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 
 _LIMITS = Limits()
-_OUR_FOLDER = str(Path(__file__).parents[1])
+_OUR_FOLDER = str(Path(__file__).parents[2])
 _MACHINERY = ("<frozen importlib", str(Path(importlib.__file__).parent))
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.serving.fields import frame_schema
-from penstock.serving.program import Program, ServeFunction
-from penstock.serving.replies import Header
+from penstock.serving.messages import Header
+from penstock.serving.program.fields import frame_schema
+from penstock.serving.program.load import Program, ServeFunction
 
 HTML = b"text/html; charset=utf-8"
 PAGE_POLICY: Header = (

@@ -3,9 +3,9 @@
 import asyncio
 from urllib.parse import urlsplit
 
+from penstock.serving.http.replies import Receive, Scope
 from penstock.serving.limits import Limits
 from penstock.serving.refusals import RequestError
-from penstock.serving.replies import Receive, Scope
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -14,6 +14,8 @@ from penstock.core.errors import PenstockError, StepError
 from penstock.core.records import Record
 from penstock.serving.limits import Limits
 
+_WORKER = "penstock.serving.processes.worker"
+
 
 class WorkerOptions(Record, frozen=True, kw_only=True):
     """What a worker is told.
@@ -70,7 +72,14 @@ class WorkerProcess:
         try:
             # -P: the working directory must not shadow the snapshot. -B: the snapshot gets no compiled files.
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-B", "-m", "penstock.serving.worker", msgspec.json.encode(told).decode()],
+                [
+                    sys.executable,
+                    "-P",
+                    "-B",
+                    "-m",
+                    "penstock.serving.processes.worker",
+                    msgspec.json.encode(told).decode(),
+                ],
                 pass_fds=(options.listen_fd, status_end, lifeline_end),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a user's function prints must not mix with the output of a command

@@ -13,9 +13,9 @@ import structlog
 
 from penstock.core.errors import InputError, PenstockError
 from penstock.core.refs import ReleaseRef
+from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.serving.limits import Limits
-from penstock.serving.requests import LOOPBACK_NAMES
-from penstock.serving.workers import Status, WorkerOptions, WorkerProcess, listen, refusal_error
+from penstock.serving.processes.workers import Status, WorkerOptions, WorkerProcess, listen, refusal_error
 
 _TICK_S = 0.05
 _LOAD_S = 120.0

@@ -1,6 +1,6 @@
 """Answers the example requests of a release in a process like a serving worker: the proof that it can be served.
 
-Run as `python -m penstock.serving.prove HOME MANIFEST_DIGEST`; writes JSON to standard output.
+Run as `python -m penstock.serving.processes.prove HOME MANIFEST_DIGEST`; writes JSON to standard output.
 """
 
 import os
@@ -13,7 +13,7 @@ import msgspec
 from penstock.core.errors import PenstockError
 from penstock.core.process import die_with_parent
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.program import answers, load_program
+from penstock.serving.program.load import answers, load_program
 from penstock.store.blobs import Blobs
 
 

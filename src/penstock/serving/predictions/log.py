@@ -15,7 +15,7 @@ import structlog
 
 from penstock.core import faults
 from penstock.core.clock import Clock
-from penstock.serving.predictions import frame, make_id, predictions_folder
+from penstock.serving.predictions.records import frame, make_id, predictions_folder
 
 _events = structlog.get_logger("penstock.serving")
 _NOISE_BYTES = 10

@@ -1,7 +1,7 @@
 """Answers one request with a release in a process like a serving worker, and stores the prediction as one does.
 
-Run as `python -P -m penstock.serving.ask OPTIONS`; reads the request from standard input, writes JSON to standard
-output.
+Run as `python -P -m penstock.serving.processes.ask OPTIONS`; reads the request from standard input, writes JSON to
+standard output.
 """
 
 import os
@@ -15,8 +15,8 @@ from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.core.records import Record
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.log import LogEntry, PredictionLog
-from penstock.serving.program import Program, load_program
+from penstock.serving.predictions.log import LogEntry, PredictionLog
+from penstock.serving.program.load import Program, load_program
 from penstock.store.blobs import Blobs
 
 

@@ -13,8 +13,8 @@ import msgspec
 import polars as pl
 
 from penstock.core.errors import UnsupportedError
-from penstock.serving.hazards import may_hold_hazards, refuse_deep, refuse_hazards
 from penstock.serving.limits import Limits
+from penstock.serving.program.hazards import may_hold_hazards, refuse_deep, refuse_hazards
 from penstock.serving.refusals import RequestError
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)

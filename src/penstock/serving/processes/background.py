@@ -3,7 +3,7 @@
 import threading
 from typing import Self
 
-from penstock.serving.supervisor import ServeOptions, Supervisor
+from penstock.serving.processes.supervisor import ServeOptions, Supervisor
 
 _LOOK_S = 0.05
 

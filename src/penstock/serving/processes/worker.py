@@ -1,7 +1,7 @@
 """A serving worker: the one process that holds a release's code and models and answers with them.
 
-Run by the supervisor as `python -P -m penstock.serving.worker OPTIONS`. Tells it once whether it is ready or why it
-refuses; leaves when it is told to, or when the supervisor is gone.
+Run by the supervisor as `python -P -m penstock.serving.processes.worker OPTIONS`. Tells it once whether it is ready or
+why it refuses; leaves when it is told to, or when the supervisor is gone.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.app import App
-from penstock.serving.connections import Connections
+from penstock.serving.http.app import App
+from penstock.serving.http.connections import Connections
+from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
-from penstock.serving.log import PredictionLog
-from penstock.serving.program import Program, load_program
-from penstock.serving.requests import Heads
-from penstock.serving.workers import Status, WorkerOptions
+from penstock.serving.predictions.log import PredictionLog
+from penstock.serving.processes.workers import Status, WorkerOptions
+from penstock.serving.program.load import Program, load_program
 from penstock.store.blobs import Blobs
 
 _PR_SET_PDEATHSIG = 1

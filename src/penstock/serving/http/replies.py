@@ -3,34 +3,12 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import msgspec
-
-from penstock.serving.refusals import RequestError
+from penstock.serving.messages import Header, Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
-
-JSON = b"application/json"
 _NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A whole reply."""
-
-    status: int
-    body: bytes
-    kind: bytes = JSON
-    headers: tuple[Header, ...] = ()
-
-
-def refusal(error: RequestError) -> Reply:
-    """Return the reply to a request that is refused."""
-    body = {"code": error.reason, "message": error.message, "field": error.field or None, "hint": error.hint or None}
-    # What is left of a refused body is not read, so the connection cannot carry another request.
-    headers: tuple[Header, ...] = ((b"connection", b"close"),) if error.status in {408, 413, 431} else ()
-    return Reply(error.status, msgspec.json.encode({"error": body}), headers=headers)
 
 
 async def send_reply(send: Send, reply: Reply, *, closing: bool) -> None:

@@ -10,13 +10,14 @@ import msgspec
 import structlog
 
 from penstock.core.clock import Clock
+from penstock.serving.http.openapi import HTML, PAGE_POLICY, describe_api, render_page
+from penstock.serving.http.replies import Receive, Scope, Send, send_reply
+from penstock.serving.http.requests import Heads, read_body
 from penstock.serving.limits import Limits
-from penstock.serving.log import LogEntry, PredictionLog
-from penstock.serving.openapi import HTML, PAGE_POLICY, describe_api, render_page
-from penstock.serving.program import Program, ServeFunction, user_frames
+from penstock.serving.messages import Reply, refusal
+from penstock.serving.predictions.log import LogEntry, PredictionLog
+from penstock.serving.program.load import Program, ServeFunction, user_frames
 from penstock.serving.refusals import RequestError
-from penstock.serving.replies import Receive, Reply, Scope, Send, refusal, send_reply
-from penstock.serving.requests import Heads, read_body
 
 _events = structlog.get_logger("penstock.serving")
 _encode_fields: Callable[[object], bytes] = msgspec.json.Encoder().encode

@@ -1,0 +1,1 @@
+"""Processes: the supervisor without user code, its workers, and short-lived ones that answer once."""
