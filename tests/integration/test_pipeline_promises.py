@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,10 +86,11 @@ def test_every_key_gets_its_own_rows_and_is_itself(project: Project, keys: str, 
     """Whatever a key looks like, also when the rows were cut by an earlier run and in a second fan-out."""
     project.write(FAN_OUT.replace("KEYS", keys))
     wanted = dict(zip(shops, [2, 1, 1], strict=True))
-    for options in ({}, {"params": {"least": -1}}):  # the second reuses the rows as they were cut
-        report = project.run(**options)
+    given: list[dict[str, int]] = [{}, {"least": -1}]  # the second reuses the rows as they were cut
+    for params in given:
+        report = project.run(params=params)
         assert report.release is not None, report
-        told = [value for value in parts(project, report, "told").values() if isinstance(value, list)]
+        told: list[Any] = [value for value in parts(project, report, "told").values() if isinstance(value, list)]
         assert dict(told) == wanted
         assert project.output(report, "whole") == 4
 

@@ -15,7 +15,7 @@ EXAMPLE = ROOT / "examples" / "movies"
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(EXAMPLE))
 
-import sample  # type: ignore[import-not-found]  # noqa: E402 - found only with the folder on the path
+import sample  # noqa: E402 - found only with the folder on the path
 
 from project_folder import Project  # noqa: E402 - as above
 

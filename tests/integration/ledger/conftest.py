@@ -1,6 +1,5 @@
 """A ledger in real SQLite and in real PostgreSQL, and a process of its own that holds a lease."""
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from lease_process import Holder
+
 from penstock.core.process import this_process
 from penstock.store.ledger import Ledger, runs
 from postgres_server import postgres_server
@@ -59,32 +60,6 @@ def new_run() -> runs.NewRun:
         code_digest="code",
         environment_digest="environment",
     )
-
-
-class Holder:
-    """Another process that took a lease (and started a run under it), told by lines what to do next."""
-
-    def __init__(self, url: str, ttl_s: float) -> None:
-        program = Path(__file__).with_name("lease_holder.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(program), url, str(ttl_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        first = self.hear().split()
-        self.has_it = first[0] == "token"
-        self.run_id = int(first[2]) if self.has_it else 0
-
-    def hear(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def say(self, word: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture

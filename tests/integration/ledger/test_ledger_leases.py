@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from conftest import Holder
+from lease_process import Holder
 
 from penstock.core.clock import Clock
 from penstock.core.errors import LeaseLostError

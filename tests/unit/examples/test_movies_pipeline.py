@@ -1,5 +1,6 @@
 """The functions of the movies example, called as a user would call them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -100,7 +101,10 @@ class Fixed:
     def __init__(self, answer: list[int]) -> None:
         self.answer = answer
 
-    def rank(self, users: list[int], k: int = 10) -> list[list[tuple[int, float]]]:
+    def recommend(self, user: int, k: int = 10) -> list[tuple[int, float]]:
+        return self.rank([user], k)[0]
+
+    def rank(self, users: Sequence[int], k: int = 10) -> list[list[tuple[int, float]]]:
         return [[(movie, 0.0) for movie in self.answer[:k]] for _ in users]
 
 
