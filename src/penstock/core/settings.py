@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -46,6 +46,33 @@ class StepPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return None if self.timeout is None else parse_duration(self.timeout)
 
 
+class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How releases of a pipeline answer: the table `[name.serve]` of `penstock.toml`.
+
+    Attributes:
+        durability: "group" risks at most 50 ms of answers on power loss; "request" syncs before the caller hears.
+        keep: How long predictions are kept, as "90d"; None for ever.
+        redact: Fields that are never stored.
+        threads: Calls of slow functions that run at once in one worker.
+        queue: Questions that may wait in one worker; one more gets the fallback or a 503.
+        batch_rows: Most rows that are joined into one call.
+        compare: Share of questions, 0 to 1, that a faster equivalent shares with the original model to be compared.
+    """
+
+    durability: Literal["group", "request"] = "group"
+    keep: str | None = None
+    redact: tuple[str, ...] = ()
+    threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
+    queue: Annotated[int, msgspec.Meta(ge=1)] = 1024
+    batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 4096
+    compare: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.001
+
+    @property
+    def keep_s(self) -> float | None:
+        """How long predictions are kept, in seconds."""
+        return None if self.keep is None else parse_duration(self.keep)
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an engineer says about one pipeline: the table `[name]` of `penstock.toml`."""
 
@@ -59,6 +86,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     params: dict[str, Any] = {}
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
+    serve: ServePolicy = ServePolicy()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
