@@ -136,6 +136,11 @@ def test_a_run_whose_process_was_killed_is_shown_as_lost(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_can_answer_in_json(tmp_path: Path, name: str) -> None:
+    assert " --json " in Project(tmp_path).command(name, "--help").stdout
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_has_an_example(tmp_path: Path, name: str) -> None:
     """Each command says what it does, its options, and an example that starts with `penstock`."""
     done = Project(tmp_path).command(name, "--help")

@@ -156,6 +156,25 @@ def test_one_model_of_an_evaluation_is_debugged(project: Project, part: str | No
     assert said in done.stdout
 
 
+def test_what_a_debugged_node_came_to_is_json(project: Project) -> None:
+    """The call, its value and what it printed are told apart, and a failure is named with the user's frames."""
+    done = project.command("debug", "mean", "-p", "shift=1", "--json")
+    assert "taking the mean" in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["node"], told["part"], told["state"], told["returned"]) == ("mean", "", "returned", "5.5")
+    assert told["arguments"] == ["train"]
+    assert told["params"] == {"shift": 1.0}
+    assert told["place"].startswith("flow.py:")
+    project.change('float(train["x"].mean())', 'float(train["y"].mean())')
+    told = answer(project, "debug", "mean", code=1)
+    assert (told["state"], told["returned"], told["failure"]["kind"]) == ("raised", None, "exception")
+    assert 'train["y"]' in told["failure"]["traceback"]
+    project.change('float(train["y"].mean())', '__import__("os")._exit(7)')
+    told = answer(project, "debug", "mean", code=1)
+    assert (told["state"], told["failure"]["kind"]) == ("ended", "exit")
+    assert "ended its process with exit code 7" in told["failure"]["message"]
+
+
 def test_a_dataset_is_debugged_with_its_words(project: Project) -> None:
     assert "Returned shape: (200, 2)" in project.command("debug", "rows").stdout
 

@@ -1,5 +1,6 @@
 """`penstock demo`: from data to answers in one command, again with reuse, and honest when there is no release."""
 
+import json
 import random
 import sys
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,16 @@ def test_the_demo_releases_and_answers_and_the_second_reuses(tmp_path: Path) -> 
     for said in ("most_watched_lately", "Released movies@1", "cd demo-movies && ", "penstock serve movies"):
         assert said in first.stdout
     assert first.stdout.count("User ") == 3
-    second = project.command("demo")
+    second = project.command("demo", "--json")
     assert second.returncode == 0, second.stderr
-    assert "movies@1 stands" in second.stdout
-    assert "Released" not in second.stdout
+    assert "movies@1 stands" in second.stderr
+    assert "Released" not in second.stderr
+    told = json.loads(second.stdout)
+    assert (told["directory"], told["state"], told["release"]) == ("demo-movies", "succeeded", "movies@1")
+    assert "most_watched_lately" in {row["model"] for row in told["quality"][0]["models"]}
+    assert len(told["answers"]) == 3
+    assert {answer["release"] for answer in told["answers"]} == {"movies@1"}
+    assert all(answer["answer"][0]["title"] for answer in told["answers"])
 
 
 def test_no_release_is_said_and_the_exit_code_tells(tmp_path: Path) -> None:
@@ -48,10 +55,13 @@ def test_no_release_is_said_and_the_exit_code_tells(tmp_path: Path) -> None:
             "genres": ["Drama|Comedy" if n % 2 else "Crime" for n in range(60)],
         }
     ).write_csv(tmp_path / "movies.csv")
-    done = Project(tmp_path).command("demo", "--data", str(tmp_path))
+    done = Project(tmp_path).command("demo", "--data", str(tmp_path), "--json")
     assert done.returncode in {1, 3}, done.stdout + done.stderr
-    assert "No release" in done.stdout
-    assert "Answers over HTTP" not in done.stdout
+    assert "No release" in done.stderr
+    assert "Answers over HTTP" not in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["state"], told["release"], told["answers"]) == ("failed", None, [])
+    assert told["run"] == "r1"
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:

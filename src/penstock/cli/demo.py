@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +13,42 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from penstock.cli.options import AsJson
 from penstock.cli.progress import watch
-from penstock.cli.run import exit_code, print_report
-from penstock.cli.tables import grid, indented, open_console, state_text
+from penstock.cli.run import exit_code, print_report, told
+from penstock.cli.tables import grid, indented, open_console, state_text, write_json
+from penstock.core.records import CheckResult, Failure, Record
 from penstock.project import demo as staging
 from penstock.project.planning import PlanReport, plan_graph
-from penstock.project.running import RunOptions, run_graph
+from penstock.project.quality import Quality
+from penstock.project.running import RunOptions, RunReport, run_graph
 from penstock.project.serving import Address, serve_options
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace, open_workspace
 from penstock.serving.processes.background import start
 
 _SHOWN_TITLES = 3
+
+
+class DemoTold(Record, frozen=True, kw_only=True):
+    """What `penstock demo --json` writes.
+
+    Attributes:
+        directory: The project.
+        state: "succeeded" or "failed".
+        release: The release that stands after the run, or None.
+        answers: What the server answered, one for each viewer; empty without a release.
+    """
+
+    directory: str
+    run: str
+    state: str
+    release: str | None
+    is_new_release: bool
+    quality: tuple[Quality, ...]
+    checks: tuple[CheckResult, ...]
+    failures: dict[str, Failure]
+    answers: tuple[staging.Recommended, ...]
 
 
 def demo(
@@ -36,27 +61,37 @@ def demo(
         ),
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Directory of the project; demo-movies by default.")] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Run the movies example from data to served answers: plan, run, check, release, serve, ask.
 
-    The project stays; a second demo in it reuses what has not changed.
+    The project stays; a second demo in it reuses what has not changed. With --json it is watched on standard error.
 
     Example:
         penstock demo
         penstock demo --data ratings/
     """
     # What the server says about itself is for logs; here only what went wrong matters.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    console = open_console()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    console = open_console(is_error=as_json)
     directory = keep if keep is not None else staging.directory_for(data)
     _head(console, "1  The project")
     stage = staging.set_up(directory, data)
     _show_stage(console, stage, data)
     with open_workspace(directory) as workspace:
-        return _demonstrate(console, workspace, directory)
+        report, duration_s = _run(console, workspace)
+        answers = [] if report.release is None else _answers(console, workspace)
+    if report.release is not None:
+        _show_next(console, directory, report.release)
+    if as_json:
+        write_json(_told(stage, report, duration_s, answers))
+    return exit_code(report)
 
 
-def _demonstrate(console: Console, workspace: Workspace, directory: Path) -> int:
+def _run(console: Console, workspace: Workspace) -> tuple[RunReport, float]:
     began = workspace.clock.monotonic_s()
     graph = find_graph(workspace, staging.PIPELINE)
     options = RunOptions(params={}, cause="demo")
@@ -65,17 +100,37 @@ def _demonstrate(console: Console, workspace: Workspace, directory: Path) -> int
     _head(console, "3  The run")
     with watch(graph, console) as listener:
         report = run_graph(graph, workspace, options, listener)
+    duration_s = workspace.clock.monotonic_s() - began
     _head(console, "4  What it came to")
-    print_report(console, report, workspace.clock.monotonic_s() - began)
-    if report.release is None:
-        return exit_code(report)
+    print_report(console, report, duration_s)
+    return report, duration_s
+
+
+def _answers(console: Console, workspace: Workspace) -> list[staging.Recommended]:
     _head(console, "5  Answers over HTTP")
     with start(serve_options(staging.PIPELINE, workspace, Address(port=0))) as server:
         _say(console, f"A server answers at {server.url} until the end of this demo.")
-        for answer in staging.ask(server.url, staging.viewers(workspace)):
+        found = staging.ask(server.url, staging.viewers(workspace))
+        for answer in found:
             _show_answer(console, answer)
-    _show_next(console, directory, report.release)
-    return 0
+    return found
+
+
+def _told(
+    stage: staging.Stage, report: RunReport, duration_s: float, answers: Sequence[staging.Recommended]
+) -> DemoTold:
+    run = told(report, duration_s)
+    return DemoTold(
+        directory=stage.directory,
+        run=run.run,
+        state=run.state,
+        release=run.release,
+        is_new_release=run.is_new_release,
+        quality=run.quality,
+        checks=run.checks,
+        failures=run.failures,
+        answers=tuple(answers),
+    )
 
 
 def _head(console: Console, title: str) -> None:
