@@ -1,6 +1,7 @@
 """A whole request and a whole reply, as protocols see them: no sockets, no parser."""
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import msgspec
 
@@ -44,3 +45,27 @@ def refusal(error: RequestError) -> Reply:
     # What is left of a refused body is not read, so the connection cannot carry another request.
     headers: tuple[Header, ...] = ((b"connection", b"close"),) if error.status in {408, 413, 431} else ()
     return Reply(error.status, msgspec.json.encode({"error": body}), headers=headers)
+
+
+Handler = Callable[[Request, Respond], None]
+Permission = Literal["read", "predict", "feedback"]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers at one path.
+
+    Attributes:
+        methods: In capitals; "GET" includes HEAD.
+        permission: What a caller must be allowed to do here.
+        handle: Called with each whole request; responds exactly once, now or later, on the event loop.
+        kinds: Content types its body may have, lower case without parameters; () takes no body, ("*",) any.
+        operation: Its OpenAPI operation, or None to be left out of the document.
+        refuse: Shapes a refusal for the callers of this protocol; None for the house's shape.
+    """
+
+    methods: frozenset[str]
+    permission: Permission
+    handle: Handler
+    kinds: tuple[str, ...] = ()
+    operation: dict[str, Any] | None = None
+    refuse: Callable[[RequestError], Reply] | None = None
