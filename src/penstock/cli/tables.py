@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -41,7 +42,30 @@ def open_console(*, is_error: bool = False) -> Console:
     console = Console(stderr=is_error, highlight=False, markup=False, emoji=False)
     if not stream.isatty():
         console.width = max(_PIPE_WIDTH, console.width)
+    console.push_render_hook(_NoPadding())
     return console
+
+
+class _NoPadding(RenderHook):
+    """Ends the lines of tables at their last word: what pads a column is noise to a pipe, a diff, a copy."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Trimmed(found) if isinstance(found, Table) else found for found in renderables]
+
+
+class _Trimmed:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._table, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                last = line.pop()
+                yield from line
+                yield Segment(last.text.rstrip(), last.style)
+            yield Segment.line()
 
 
 def write_json(value: object) -> None:

@@ -52,7 +52,7 @@ def died(name: str, returncode: int, peak_bytes: int, *, was_oom: bool) -> Failu
         return Failure(
             kind="exit",
             message=f"{name} ended its process with exit code {returncode} (os._exit or a library); {peak}.",
-            hint="a step must return or raise; look at the last lines it printed",
+            hint="a step must return or raise; see whether it, or a library, calls os._exit",
         )
     what = signal.Signals(-returncode).name
     if was_oom:

@@ -147,7 +147,8 @@ class Execution:
         self._tell(UnitStarted(node=unit.node.name, part=unit.part, reason=unit.reason, number=unit.number))
 
     def _receive(self, results: Sequence[Result]) -> None:
-        ended = [(self._running.pop(r.id), self._journal.explained(r)) for r in results if r.id in self._running]
+        known = [(self._running.pop(r.id), r) for r in results if r.id in self._running]
+        ended = [(unit, self._journal.explained(unit, result)) for unit, result in known]
         if not ended:
             return
         refused = self._journal.finish(ended)

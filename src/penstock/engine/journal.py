@@ -4,6 +4,7 @@ One transaction per step of the loop. A result counts when its transaction commi
 """
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from penstock.core import faults
 from penstock.core.errors import LeaseLostError, NotFoundError
 from penstock.core.process import this_process
 from penstock.core.records import Artifact, CheckResult, DatasetVersion, Failure, Interval
+from penstock.core.refs import RunRef
 from penstock.core.states import AttemptState, NodeState
 from penstock.engine.protocol import Result
 from penstock.engine.state import Job, Kept, NodeRun, Unit
@@ -194,9 +196,13 @@ class Journal:
         for unit, _ in ended:
             leases.release(conn, unit.lease, unit.token)
 
-    def explained(self, result: Result) -> Result:
-        """Say of a damaged input who made it and what makes it again; other results stay as they are."""
+    def explained(self, unit: Unit, result: Result) -> Result:
+        """Say of a damaged input who made it and what makes it again, of a process that left where its words are."""
         failure, digest = result.failure, result.facts.get("damaged")
+        if failure is not None and failure.kind == "exit" and result.log:
+            told = f"see what it printed: penstock show {RunRef(self._job.run_id)} --log {shlex.quote(unit.node.name)}"
+            failure = msgspec.structs.replace(failure, hint=f"a step must return or raise; {told}")
+            return msgspec.structs.replace(result, failure=failure)
         if failure is None or digest is None:
             return result
         maker = self.made_by(digest)

@@ -79,7 +79,7 @@ def _named_outputs(task: Task, value: object) -> dict[str, object]:
     if not isinstance(value, tuple) or len(value) != len(names):
         found = f"{len(value)} values" if isinstance(value, tuple) else type(value).__name__
         raise StepError(
-            f"Step {task.node.name!r} declares outputs {names!r} but returned {found}.",
+            f"{_named(task)} declares outputs {names!r} but returned {found}.",
             hint=f"return a tuple of {len(names)} values in that order",
         )
     return dict(zip(names, value, strict=True))
@@ -116,9 +116,11 @@ _KINDS: dict[str, Callable[[Task], Result]] = {
 
 def failure_of(task: Task, error: Exception) -> Failure:
     """Describe what user code raised: the user's own frames, where the files really are, and how to go on."""
-    what = f"{task.node.role.capitalize()} {task.node.name!r}" + (f" for {task.part!r}" if task.part else "")
+    what = _named(task) + (f" for {task.part!r}" if task.part else "")
     if isinstance(error, PenstockError):
-        return Failure(kind=_kind(error), message=f"{what}: {error.message}", hint=error.hint)
+        is_named = error.message.startswith(f"{_named(task)} ")
+        said = error.message.removeprefix(_named(task)) if is_named else f": {error.message}"
+        return Failure(kind=_kind(error), message=f"{what}{said}", hint=error.hint)
     kind = "memory" if isinstance(error, MemoryError) else "exception"
     part = f" --part {shlex.quote(task.part)}" if task.part else ""
     return Failure(
@@ -127,6 +129,10 @@ def failure_of(task: Task, error: Exception) -> Failure:
         traceback=user_traceback(task, error),
         hint=f"debug it alone with the same inputs: penstock debug {task.node.name}{part}{_way_out(task)}",
     )
+
+
+def _named(task: Task) -> str:
+    return f"{task.node.role.capitalize()} {task.node.name!r}"
 
 
 def _way_out(task: Task) -> str:
