@@ -1,0 +1,1 @@
+"""What a server says about itself: counters shared by its workers, their exposition, the access log, telemetry."""
