@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import DeclarationError
 from penstock.engine.events import Event, UnitEnded
 from penstock.project.running import RunReport
-from penstock.serving.predictions.records import find_prediction
+from penstock.serving.predictions.reading import find_prediction
 from penstock.store.ledger import runs
 from project_folder import Project, reruns
 

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kept_shop import SHOP, make_shop
-from penstock.serving.predictions.records import find_prediction
+from penstock.serving.predictions.reading import find_prediction
 from project_folder import COMMAND, Project
 
 _PATIENCE_S = 60.0

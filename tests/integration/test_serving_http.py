@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import InputError
 from penstock.serving.limits import Limits
-from penstock.serving.predictions.records import find_prediction, read_predictions
+from penstock.serving.predictions.reading import find_prediction, read_predictions
 from penstock.serving.processes.background import Server, start
 from penstock.serving.processes.supervisor import ServeOptions
 from serving_release import make_artifact_release, make_release

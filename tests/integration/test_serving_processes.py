@@ -20,7 +20,7 @@ from penstock.core.errors import DamagedError, StepError
 from penstock.core.records import Artifact
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.limits import Limits
-from penstock.serving.predictions.records import read_predictions
+from penstock.serving.predictions.reading import read_predictions
 from penstock.serving.processes.background import Server, start
 from penstock.serving.processes.supervisor import LiveRelease, ServeOptions
 from penstock.store.blobs import Blobs

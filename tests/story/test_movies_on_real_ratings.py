@@ -27,7 +27,7 @@ import sample  # noqa: E402 - found only with the folder on the path
 
 from penstock.project.comparing import diff  # noqa: E402 - as above
 from penstock.releases.manifest import Manifest, decode_manifest  # noqa: E402 - as above
-from penstock.serving.predictions.records import find_prediction  # noqa: E402 - as above
+from penstock.serving.predictions.reading import find_prediction  # noqa: E402 - as above
 from penstock.store.ledger import runs  # noqa: E402 - as above
 from project_folder import Project  # noqa: E402 - as above
 

@@ -12,7 +12,8 @@ from penstock.core import faults
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.serving.predictions.log import LogEntry, PredictionLog
-from penstock.serving.predictions.records import find_prediction, frame, make_id, predictions_folder, read_predictions
+from penstock.serving.predictions.reading import find_prediction, read_predictions
+from penstock.serving.predictions.records import frame, make_id, predictions_folder
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 

@@ -1,171 +1,250 @@
 """The prediction log of one worker: appended before the caller hears the id, synced to the disk in groups.
 
-A record handed to the kernel survives the death of the process; `_SYNC_S` bounds what a loss of power may take.
-A full disk never stops an answer: records wait in a bounded buffer, then are dropped and counted.
+An entry handed to the kernel survives the death of the process; `_SYNC_S` bounds what a loss of power may take, and
+`durability="request"` lets it take nothing. A full disk never stops an answer: entries wait in a bounded buffer, then
+are dropped and counted. Segments are locked while they are written, so that nobody takes them for finished.
 """
 
 import collections
+import errno
+import fcntl
 import os
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import structlog
 
 from penstock.core import faults
 from penstock.core.clock import Clock
-from penstock.serving.predictions.records import frame, make_id, predictions_folder
+from penstock.serving.predictions.records import LogEntry, frame, make_id, new_seed, predictions_folder
+from penstock.serving.predictions.redaction import Redaction
+
+__all__ = ["LogEntry", "PredictionLog"]
 
 _events = structlog.get_logger("penstock.serving")
 _NOISE_BYTES = 10
 _SYNC_S = 0.05
+_SEGMENT_BYTES = 64 * 2**20
+_BUFFER_BYTES = 16 * 2**20
 
-
-class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A prediction on its way to disk: `predictions.Prediction` with fields and answer still encoded."""
-
-    id: str
-    at: datetime
-    release: str
-    serve: str
-    fields: msgspec.Raw
-    answer: msgspec.Raw
-    timings: dict[str, int]
-    fallback: bool = False
-    error: str | None = None
+Durability = Literal["group", "request"]
 
 
 class PredictionLog:
-    """Appends predictions to segment files of its own; used by one thread.
+    """Appends entries to segment files of its own; used by one thread.
 
     Args:
         home: The project's store.
         pipeline: Whose predictions.
         worker: Name of this worker, unique among the processes that write now.
         clock: Names segments and ids.
+        durability: "request" syncs to the disk before `append` returns, once for all its entries.
+        redact: Names of fields and columns that are left out of what is stored.
         segment_bytes: Size at which a new segment is started.
         buffer_bytes: Most that waits in memory while the disk is full.
+
+    Attributes:
+        dropped: Entries lost because the disk stayed full.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the bounds are for tests and rare machines
         self,
         home: Path,
         pipeline: str,
         *,
         worker: str,
         clock: Clock,
-        segment_bytes: int = 64 * 2**20,
-        buffer_bytes: int = 16 * 2**20,
+        durability: Durability = "group",
+        redact: Sequence[str] = (),
+        segment_bytes: int = _SEGMENT_BYTES,
+        buffer_bytes: int = _BUFFER_BYTES,
     ) -> None:
-        self._folder = predictions_folder(home, pipeline)
+        self._redaction = Redaction(redact) if redact else None
+        self._segments = Segments(
+            predictions_folder(home, pipeline), worker=worker, clock=clock, segment_bytes=segment_bytes
+        )
         self._worker = worker
-        self._clock = clock
-        self._segment_bytes = segment_bytes
-        self._encoder = msgspec.json.Encoder()
-        self._file = -1
-        self._size = 0
-        self._segments = 0
-        self._waiting: collections.deque[bytes] = collections.deque()
+        self._encode = msgspec.json.Encoder().encode
+        self._syncs_each = durability == "request"
+        self._waiting: collections.deque[tuple[bytes, bytes | None]] = collections.deque()
         self._waiting_bytes = 0
         self._buffer_bytes = buffer_bytes
         self._noise = b""
-        self._file_lock = threading.Lock()
+        self._noise_at = 0
         self._dirty = threading.Event()
-        self._closing = False
-        self._failed = False
+        self._closing = threading.Event()
+        self._has_failed = False
         self.dropped = 0
         self._syncer = threading.Thread(target=self._sync_until_closed, name="prediction-sync", daemon=True)
         self._syncer.start()
 
     def new_id(self, at: datetime) -> str:
         """Return a new prediction id."""
-        if len(self._noise) < _NOISE_BYTES:
+        start = self._noise_at
+        if start >= len(self._noise):
             self._noise = os.urandom(_NOISE_BYTES * 256)
-        noise, self._noise = self._noise[:_NOISE_BYTES], self._noise[_NOISE_BYTES:]
-        return make_id(at, noise)
+            start = 0
+        self._noise_at = end = start + _NOISE_BYTES
+        return make_id(at, self._noise[start:end])
 
-    def append(self, entry: LogEntry) -> bool:
-        """Hand a prediction to the kernel; return False when it only waits in memory because the disk is full."""
-        data = frame(self._encoder.encode(entry))
+    def append(self, entries: Sequence[LogEntry] | LogEntry, attached: Sequence[bytes | None] | None = None) -> bool:
+        """Hand entries to the kernel in one write.
+
+        Args:
+            entries: What was asked and answered, by one request or several.
+            attached: For each entry the rows as they were sent, to be read again as its `kind` says; None for none.
+
+        Returns:
+            False when they are not as safe as they should be: the disk is full and they wait in memory, or it failed.
+        """
+        if isinstance(entries, LogEntry):
+            entries = (entries,)
+        if self._redaction is not None:
+            entries, attached = self._redaction.apply(entries, attached)
+        rows = attached or (None,) * len(entries)
+        items = [(self._encode(entry), body) for entry, body in zip(entries, rows, strict=True)]
         try:
-            while self._waiting:
-                self._write(self._waiting[0])
-                self._waiting_bytes -= len(self._waiting.popleft())
-            self._write(data)
+            if self._waiting:
+                self._write_waiting()
+            self._segments.write(items)
         except OSError as error:
-            self._keep(data, error)
+            self._keep(items, error)
             return False
+        self._has_failed = False
+        if self._syncs_each:
+            return self._sync()
         if not self._dirty.is_set():
             self._dirty.set()
-        self._failed = False
         return True
 
     def close(self) -> None:
         """Write what waits, sync and close."""
         try:
-            while self._waiting:
-                self._write(self._waiting[0])
-                self._waiting.popleft()
+            self._write_waiting()
         except OSError as error:
             self.dropped += len(self._waiting)
-            _events.error("predictions_dropped", dropped=self.dropped, reason=error.strerror)
-        self._closing = True
+            _events.error("predictions_dropped", worker=self._worker, dropped=self.dropped, reason=error.strerror)
+        self._closing.set()
         self._dirty.set()
         self._syncer.join()
-        self._end_segment()
+        self._segments.close()
 
-    def _write(self, data: bytes) -> None:
-        if self._file < 0 or self._size + len(data) > self._segment_bytes:
-            self._start_segment()
-        faults.point("prediction_mid_write")
-        written = os.write(self._file, data)
-        if written != len(data):  # the disk filled up within the frame: leave no half of it
-            os.ftruncate(self._file, self._size)
-            raise OSError(28, "no space left for a whole frame")
-        self._size += written
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._segments.write([self._waiting[0]])
+            json, body = self._waiting.popleft()
+            self._waiting_bytes -= len(json) + len(body or b"")
 
-    def _keep(self, data: bytes, error: OSError) -> None:
-        if not self._failed:
+    def _keep(self, items: Sequence[tuple[bytes, bytes | None]], error: OSError) -> None:
+        if not self._has_failed:
             _events.warning("prediction_log_stalled", worker=self._worker, reason=error.strerror)
-        self._failed = True
-        if self._waiting_bytes + len(data) > self._buffer_bytes:
+        self._has_failed = True
+        for json, body in items:
+            size_bytes = len(json) + len(body or b"")
+            if self._waiting_bytes + size_bytes <= self._buffer_bytes:
+                self._waiting.append((json, body))
+                self._waiting_bytes += size_bytes
+                continue
             self.dropped += 1
             if self.dropped & (self.dropped - 1) == 0:  # at 1, 2, 4, 8...: said, but not once per request
                 _events.error("predictions_dropped", worker=self._worker, dropped=self.dropped)
-            return
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-
-    def _start_segment(self) -> None:
-        self._end_segment()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        name = f"{int(self._clock.now().timestamp() * 1000):013d}-{self._worker}-{self._segments:06d}.log"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        with self._file_lock:
-            self._file = os.open(self._folder / name, flags, 0o600)
-            self._size = 0
-            self._segments += 1
-
-    def _end_segment(self) -> None:
-        with self._file_lock:
-            if self._file >= 0:
-                self._sync()
-                os.close(self._file)
-            self._file = -1
-
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._file)
-        except OSError as error:
-            _events.error("prediction_sync_failed", worker=self._worker, reason=error.strerror)
 
     def _sync_until_closed(self) -> None:
-        pause = threading.Event()
-        while not self._closing:
+        while not self._closing.is_set():
             self._dirty.wait()
             self._dirty.clear()
-            with self._file_lock:
-                if self._file >= 0:
-                    self._sync()
-            pause.wait(_SYNC_S)
+            self._sync()
+            self._closing.wait(_SYNC_S)
+
+    def _sync(self) -> bool:
+        try:
+            self._segments.sync()
+        except OSError as error:
+            _events.error("prediction_sync_failed", worker=self._worker, reason=error.strerror)
+            return False
+        return True
+
+
+class Segments:
+    """Writes frames to one segment after the other; each is locked until it is finished.
+
+    Args:
+        folder: Where they lie.
+        worker: Part of their names.
+        clock: Names them.
+        segment_bytes: Size at which a new one is started.
+    """
+
+    def __init__(self, folder: Path, *, worker: str, clock: Clock, segment_bytes: int = _SEGMENT_BYTES) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._file = -1
+        self._seed = 0
+        self._size = 0
+        self._started = 0
+        # The syncing thread must not sync a descriptor that was closed meanwhile.
+        self._lock = threading.Lock()
+
+    def write(self, items: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Write entries with the rows attached to them, all or none.
+
+        Raises:
+            OSError: The disk is full or cannot be written; nothing of them stays.
+        """
+        if self._file < 0 or self._size > self._segment_bytes:
+            self._start()
+        seed = self._seed
+        data = b"".join([frame(json, seed=seed, attached=body) for json, body in items])
+        faults.point("prediction_mid_write")
+        written = os.write(self._file, data)
+        if written != len(data):  # the disk filled up within the frames: leave no half of one
+            os.ftruncate(self._file, self._size)
+            raise OSError(errno.ENOSPC, "no space left for a whole frame")
+        self._size += written
+
+    def sync(self) -> None:
+        """Make what was written survive a power cut.
+
+        Raises:
+            OSError: The disk says that it could not.
+        """
+        with self._lock:
+            if self._file >= 0:
+                os.fdatasync(self._file)
+
+    def close(self) -> None:
+        """Sync and finish the segment."""
+        with self._lock:
+            if self._file < 0:
+                return
+            try:
+                os.fdatasync(self._file)
+            except OSError as error:
+                _events.error("prediction_sync_failed", worker=self._worker, reason=error.strerror)
+            os.close(self._file)
+            self._file = -1
+
+    def _start(self) -> None:
+        self.close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        seed = new_seed()
+        name = f"{int(self._clock.now().timestamp() * 1000):013d}-{self._worker}-{self._started:06d}-{seed:08x}.log"
+        file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.fstat(file).st_nlink > 0
+        except OSError:
+            os.close(file)
+            raise
+        if not is_there:  # before it was locked it was taken for a dead worker's
+            os.close(file)
+            raise OSError(errno.EAGAIN, "the new segment was removed")
+        with self._lock:
+            self._file, self._seed, self._size = file, seed, 0
+            self._started += 1

@@ -1,7 +1,8 @@
-"""Predictions: their ids, their form on disk, and how they are read back.
+"""Predictions: their ids, the records of them, and their form in a segment of the log.
 
-A segment is a file of frames: magic, length, CRC-32, then one prediction as JSON. A frame cut short by a crash or a
-frame with flipped bytes is passed over; the next magic starts the next good one. Writing is in `log`.
+A segment is a file of frames: magic, length, CRC-32, then one entry as JSON, with rows attached as they were sent where
+there are some. A frame cut short by a crash, or with flipped bytes, is told apart from good ones; the next magic starts
+the next good one. Writing is in `log`, reading back in `reading`.
 """
 
 import mmap
@@ -9,29 +10,74 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 
-from penstock.core.errors import InputError, NotFoundError
+from penstock.core.errors import InputError
 from penstock.core.records import Record
 
-_MAGIC = b"PSP1"
+_MAGIC = b"PSP"
+_PLAIN = b"PSP1"
+_WITH_ROWS = b"PSP2"
 _HEAD = struct.Struct("<4sII")
+_LENGTH = struct.Struct("<I")
 _ID_LETTERS = frozenset("0123456789abcdef")
 _ID_LENGTH = 32
-_events = structlog.get_logger("penstock.serving")
+_SEED_LETTERS = 8
+_NULL = msgspec.Raw(b"null")
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one request asked and was answered, on its way to disk.
+
+    Attributes:
+        id: From `PredictionLog.new_id`. Answer i of several is found as "ID-i".
+        at: When the request was read, UTC.
+        release: The release that answered, "movies@3".
+        serve: Name of the serve function.
+        fields: What was asked, as JSON with defaults filled in; without the rows where those are attached. Of several
+            answers without rows: a list of as many objects, or one object that they share.
+        answer: As JSON; a list of `count` answers where rows are attached or `count` is more than one; null when there
+            is none.
+        timings: Microseconds by part: "parse_us", "answer_us".
+        fallback: The fallback answered.
+        error: Type of the error of the serve function, or None; "deadline" when it was late.
+        key: What the request was routed by, as text; "" when by nothing.
+        consumer: The application that asked, as it calls itself.
+        variant: The arm of a rollout or an experiment that answered.
+        protocol: How it was asked, as "json" or "oip".
+        count: Answers due.
+        kind: How the attached rows are to be read again, as "json", "oip-binary:120", "csv", "arrow".
+        redacted: Fields that policy left out.
+    """
+
+    id: str
+    at: datetime
+    release: str
+    serve: str
+    fields: msgspec.Raw
+    answer: msgspec.Raw = _NULL
+    timings: dict[str, int] = {}
+    fallback: bool = False
+    error: str | None = None
+    key: str = ""
+    consumer: str = ""
+    variant: str = ""
+    protocol: str = "json"
+    count: int = 1
+    kind: str = "json"
+    redacted: tuple[str, ...] = ()
 
 
 class Prediction(Record, frozen=True, kw_only=True):
-    """One answered request.
+    """One answer, as it is found again.
 
     Attributes:
-        id: Sorts by time, cannot be guessed.
-        at: When the request was parsed, UTC.
+        id: Sorts by time, cannot be guessed; ends in "-i" for answer i of several.
+        at: When the request was read, UTC.
         release: The release that answered, "movies@3".
         serve: Name of the serve function.
         fields: What was asked, with defaults filled in.
@@ -39,6 +85,11 @@ class Prediction(Record, frozen=True, kw_only=True):
         timings: Microseconds by part: "parse_us", "answer_us".
         fallback: The fallback answered.
         error: Type of the error of the serve function, or None; "deadline" when it was late.
+        key: What the request was routed by, as text.
+        consumer: The application that asked.
+        variant: The arm of a rollout or an experiment that answered.
+        protocol: How it was asked.
+        redacted: Fields that policy left out.
     """
 
     id: str
@@ -50,6 +101,37 @@ class Prediction(Record, frozen=True, kw_only=True):
     timings: dict[str, int]
     fallback: bool = False
     error: str | None = None
+    key: str = ""
+    consumer: str = ""
+    variant: str = ""
+    protocol: str = "json"
+    redacted: tuple[str, ...] = ()
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A good frame of a segment.
+
+    Attributes:
+        json: The entry.
+        attached: Rows as they were sent, or None.
+    """
+
+    json: bytes
+    attached: bytes | None
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """Bytes of a segment that are no good frame.
+
+    Attributes:
+        at: Offset in the segment.
+        data: The bytes.
+        is_torn: They end the segment: a write that a crash cut short, never acknowledged.
+    """
+
+    at: int
+    data: bytes
+    is_torn: bool
 
 
 def make_id(at: datetime, noise: bytes) -> str:
@@ -57,83 +139,106 @@ def make_id(at: datetime, noise: bytes) -> str:
     return f"p{int(at.timestamp() * 1000):011x}{noise.hex()}"
 
 
+def check_id(text: str) -> str:
+    """Return a prediction id, "p018f312b4c00..." or that of one answer of several, "p018f312b4c00...-3".
+
+    Raises:
+        InputError: The text is not one.
+    """
+    if not is_id(text):
+        raise InputError(f"{text[:64]!r} is not a prediction id.", hint="an id looks like p018f312b4c00...")
+    return text
+
+
+def is_id(text: str) -> bool:
+    """Return whether `text` is a well-formed prediction id, with or without the number of an answer."""
+    head, dash, row = text.partition("-")
+    if len(head) != _ID_LENGTH or head[0] != "p" or not _ID_LETTERS.issuperset(head[1:]):
+        return False
+    return not dash or (row.isascii() and row.isdigit() and len(row) <= len("100000") and str(int(row)) == row)
+
+
+def time_of_id(prediction_id: str) -> datetime:
+    """Return when the request was read, to the millisecond."""
+    return datetime.fromtimestamp(int(prediction_id[1:12], 16) / 1000, UTC)
+
+
 def predictions_folder(home: Path, pipeline: str) -> Path:
     """Return where the segments of `pipeline` are."""
     return home / "predictions" / pipeline
 
 
-def frame(payload: bytes) -> bytes:
-    """Return `payload` framed for a segment."""
-    return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
+def new_seed() -> int:
+    """Return a random seed for the checksums of a segment."""
+    return int.from_bytes(os.urandom(4), "little")
 
 
-def read_predictions(home: Path, pipeline: str) -> Iterator[Prediction]:
-    """Yield the predictions of a pipeline, segment by segment, in the order in which each worker answered.
+def seed_of(name: str) -> int:
+    """Return the seed that stands in a segment's name; 0 for a name without one.
 
-    Safe while workers write: a frame that is not whole yet is not yielded.
+    Callers choose bytes that are attached to a frame. Without a seed they could write frames of their own, which would
+    count once the frame around them is damaged.
     """
-    decoder = msgspec.json.Decoder(Prediction)
-    for path in sorted(predictions_folder(home, pipeline).glob("*.log")):
-        for payload in read_frames(path):
-            yield decoder.decode(payload)
+    text = name.removesuffix(".log").rpartition("-")[2]
+    return int(text, 16) if len(text) == _SEED_LETTERS and _ID_LETTERS.issuperset(text) else 0
 
 
-def find_prediction(home: Path, pipeline: str, prediction_id: str) -> Prediction:
-    """Return one prediction by its id.
+def frame(json: bytes, *, seed: int = 0, attached: bytes | None = None) -> bytes:
+    """Return an entry framed for a segment."""
+    if attached is None:
+        return _HEAD.pack(_PLAIN, len(json), zlib.crc32(json, seed)) + json
+    body = b"".join((_LENGTH.pack(len(json)), json, attached))
+    return _HEAD.pack(_WITH_ROWS, len(body), zlib.crc32(body, seed)) + body
 
-    Raises:
-        InputError: The text is not a prediction id.
-        NotFoundError: No segment holds it.
+
+def read_frames(path: Path) -> Iterator[Frame | Damage]:
+    """Yield what a segment holds, in order: good frames, and the bytes between them that are none.
+
+    Safe while its worker writes: what is not whole yet is torn.
     """
-    letters = prediction_id[1:]
-    if len(prediction_id) != _ID_LENGTH or prediction_id[0] != "p" or not _ID_LETTERS.issuperset(letters):
-        raise InputError(f"{prediction_id[:64]!r} is not a prediction id.", hint="an id looks like p018f312b4c00...")
-    needle = f'"id":"{prediction_id}"'.encode()
-    for path in sorted(predictions_folder(home, pipeline).glob("*.log"), reverse=True):
-        if (found := _find_in(path, needle)) is not None:
-            return found
-    raise NotFoundError(
-        f"No prediction {prediction_id!r} of pipeline {pipeline!r} is stored.", hint="check the pipeline's name"
-    )
-
-
-def read_frames(path: Path) -> Iterator[bytes]:
-    """Yield the payloads of the whole, undamaged frames of a segment; says in the log what it passed over."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            return
-        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
-            yield from _payloads(data, path.name)
+        yield from frames_of(file.fileno(), seed_of(path.name))
 
 
-def _payloads(data: mmap.mmap, segment: str) -> Iterator[bytes]:
-    place = 0
-    while place < len(data):
-        payload = _payload_at(data, place)
-        if payload is not None:
-            yield payload
-            place += _HEAD.size + len(payload)
-            continue
-        following = data.find(_MAGIC, place + 1)
-        after = len(data) if following < 0 else following
-        _events.warning("prediction_bytes_skipped", segment=segment, at=place, size_bytes=after - place)
-        place = after
+def frames_of(descriptor: int, seed: int) -> Iterator[Frame | Damage]:
+    """Yield what an open segment holds; see `read_frames`."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as data:
+        place = 0
+        while place < len(data):
+            payload = _payload_at(data, place, seed)
+            if payload is not None:
+                yield _decode(payload, has_rows=data[place : place + 4] == _WITH_ROWS)
+                place += _HEAD.size + len(payload)
+                continue
+            after = _next_good(data, place + 1, seed)
+            yield Damage(place, data[place:after], is_torn=after == len(data))
+            place = after
 
 
-def _payload_at(data: mmap.mmap, place: int) -> bytes | None:
+def _next_good(data: mmap.mmap, place: int, seed: int) -> int:
+    while (place := data.find(_MAGIC, place)) >= 0:
+        if _payload_at(data, place, seed) is not None:
+            return place
+        place += 1
+    return len(data)
+
+
+def _payload_at(data: mmap.mmap, place: int, seed: int) -> bytes | None:
     if place + _HEAD.size > len(data):
         return None
     magic, length, checksum = _HEAD.unpack_from(data, place)
-    payload = data[place + _HEAD.size : place + _HEAD.size + length]
-    if magic != _MAGIC or len(payload) != length or zlib.crc32(payload) != checksum:
+    if magic not in {_PLAIN, _WITH_ROWS} or place + _HEAD.size + length > len(data):
         return None
-    return payload
+    payload = data[place + _HEAD.size : place + _HEAD.size + length]
+    return payload if zlib.crc32(payload, seed) == checksum else None
 
 
-def _find_in(path: Path, needle: bytes) -> Prediction | None:
-    # The id stands first in each payload, so its bytes are searched before anything is decoded.
-    for payload in read_frames(path):
-        if payload.startswith(b"{" + needle):
-            return msgspec.json.decode(payload, type=Prediction)
-    return None
+def _decode(payload: bytes, *, has_rows: bool) -> Frame:
+    if not has_rows:
+        return Frame(payload, None)
+    (length,) = _LENGTH.unpack_from(payload)
+    end = _LENGTH.size + length
+    return Frame(payload[_LENGTH.size : end], payload[end:])
