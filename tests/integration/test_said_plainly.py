@@ -1,5 +1,6 @@
 """How things are said in a terminal: a thing is named once, the next action is one that helps, lines end with words."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -70,3 +71,45 @@ def test_no_line_ends_in_blanks(project: Project) -> None:
         done = project.command(*words)
         padded = [line for line in done.stdout.splitlines() if line != line.rstrip()]
         assert not padded, (words, padded)
+
+
+JUDGED = """
+import polars as pl
+
+from penstock import Pipeline
+
+judged = Pipeline("judged")
+
+@judged.dataset(key="id")
+def rows() -> pl.DataFrame:
+    return pl.DataFrame({"id": [1, 2, 3], "shop": ["a", "b", "c"]})
+
+@judged.model
+def fit(rows: pl.DataFrame) -> int:
+    return 1
+
+@judged.baseline
+def zero(rows: pl.DataFrame) -> int:
+    return 0
+
+@judged.evaluate(metric="loss", slices=("shpo",), key="id")
+def quality(model: int, rows: pl.DataFrame) -> pl.DataFrame:
+    return RETURNED
+"""
+
+
+def test_a_slice_that_no_row_has_is_said_before_anything_runs(project: Project) -> None:
+    """Where the function's text says which columns it returns."""
+    project.write(JUDGED.replace("RETURNED", "rows.select('id', 'shop', loss=pl.lit(1.0))"))
+    done = project.command("run")
+    assert done.returncode == 2
+    assert "names 'shpo' in slices=, but the rows it returns have no such column. Did you mean 'shop'?" in done.stderr
+    assert json.loads(project.command("runs", "--json").stdout) == []
+
+
+def test_a_slice_that_no_row_has_is_said_of_the_first_model_s_rows(project: Project) -> None:
+    """Where only the rows tell: no statistic of them all is waited for."""
+    project.write(JUDGED.replace("RETURNED", "rows.with_columns(loss=pl.lit(1.0))"))
+    told = json.loads(project.command("run", "--json").stdout)["failures"]["quality"]
+    assert told["message"].endswith(": its rows have no column 'shpo'.")
+    assert told["hint"] == "did you mean 'shop' for 'shpo'? They have 'id', 'shop', 'loss'"

@@ -9,6 +9,7 @@ from penstock.checks import show
 from penstock.checks.statistics import Floats, Intervals
 from penstock.core.errors import DataError
 from penstock.core.records import Interval
+from penstock.pipeline.params import near_miss
 
 _NUMBERS: dict[str, type[pl.DataType]] = {"mean": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}
 _SLICE: dict[str, type[pl.DataType]] = {"column": pl.String, "value": pl.String, **_NUMBERS}
@@ -22,11 +23,25 @@ def require_columns(rows: Mapping[str, pl.DataFrame], models: tuple[str, ...], c
     if absent:
         raise DataError(f"No evaluation rows of {absent!r}.", hint=f"there are rows of {', '.join(map(repr, rows))}")
     for model, frame in rows.items():
-        missing = [name for name in columns if name not in frame.columns]
-        if missing:
-            raise DataError(
-                f"Evaluation rows of {model!r} have no column {missing!r}.", hint=f"they have {frame.columns!r}"
-            )
+        require_declared(columns, frame.columns, whose=f"Evaluation rows of {model!r}")
+
+
+def require_declared(columns: Sequence[str], known: Sequence[str], *, whose: str) -> None:
+    """Raise DataError, with the nearest names there are, if one of `columns` is not among the `known` ones.
+
+    Args:
+        columns: What the evaluation declares as metric, slices and key.
+        known: The columns of its rows.
+        whose: What has those columns, for the message.
+    """
+    missing = [name for name in columns if name not in known]
+    if missing:
+        near = {name: near_miss(name, list(known)) for name in missing}
+        meant = "".join(f"did you mean {word!r} for {name!r}? " for name, word in near.items() if word)
+        hint = (
+            f"{meant}They have {', '.join(map(repr, known))}" if meant else f"they have {', '.join(map(repr, known))}"
+        )
+        raise DataError(f"{whose} have no column {', '.join(map(repr, missing))}.", hint=hint)
 
 
 def metric_columns(rows: Mapping[str, pl.DataFrame], metric: str, other: set[str]) -> tuple[str, ...]:

@@ -43,12 +43,14 @@ def time_leakage(train: Frame, test: Frame, time: str) -> CheckResult:
     message = f"train ends at {_text(row['last'])}, test begins at {_text(first)}"
     if later:
         message = (
-            f"{later} of {row['rows']} training rows have {time!r} after that of the first test row ({_text(first)})"
+            f"{later} of {row['rows']} training rows have {time!r} after that of the first test row ({_text(first)}). "
+            f"Hint: split at one moment of {time!r}, so that train ends before test begins"
         )
     elif missing:
-        message = f"{missing} rows have no {time!r}, so it cannot be told that train comes before test"
+        message = f"{missing} rows have no {time!r}, so it cannot be told that train comes before test. "
+        message += f"Hint: drop them, or give {time!r} a value, before the split"
     elif first is None:
-        message = "test has no rows, so there is no time to compare"
+        message = "test has no rows, so there is no time to compare. Hint: split earlier"
     return built_in("time_leakage", message, passed=not later and not missing and first is not None, evidence=evidence)
 
 

@@ -88,8 +88,10 @@ class _Lines:
         said = first_line(event.failure.message)
         if event.will_retry:
             self._line("retrying", event.node, None, said)
-        else:
-            self._failures.setdefault(event.node, said)
+            return
+        if event.part and event.node not in self._failures:  # its other parts may take hours yet
+            self._line("failed", event.node, None, said)
+        self._failures.setdefault(event.node, said)
 
     def _start(self, event: UnitStarted) -> None:
         self._running[event.node, event.part] = event

@@ -7,12 +7,16 @@ import polars as pl
 
 from penstock.checks import built_in as checks
 from penstock.checks.asserts import run_check
+from penstock.checks.columns import require_declared as require_columns
 from penstock.checks.evaluation import Evaluation
-from penstock.core.records import CheckResult
+from penstock.core.records import Artifact, CheckResult
 from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
 from penstock.engine.protocol import Result, Task
+from penstock.pipeline.graph import texts
 from penstock.pipeline.params import bind_params
+from penstock.store import codecs
+from penstock.store.blobs import Blobs
 
 
 def check(task: Task) -> Result:
@@ -35,6 +39,19 @@ def summarise(task: Task) -> Result:
     is_finite = found[0].passed
     facts = {"metrics": evaluation.to_metrics(), "table": evaluation.table()} if is_finite else {}
     return Result(id=task.id, state=AttemptState.SUCCEEDED, checks=tuple(found), facts=facts)
+
+
+def require_declared(task: Task, rows: Artifact, blobs: Blobs) -> None:
+    """Refuse evaluation rows without a column that the evaluation declares: of the first model, not after the last.
+
+    Raises:
+        DataError: Names the column, and those there are.
+    """
+    options = task.node.options
+    declared = (*texts(options.get("metric")), *texts(options.get("slices")), *texts(options.get("key")))
+    frame = codecs.load(rows, blobs, form="lazy")
+    if isinstance(frame, pl.LazyFrame):
+        require_columns(declared, frame.collect_schema().names(), whose="its rows")
 
 
 def built_in(task: Task) -> Result:

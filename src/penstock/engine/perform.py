@@ -4,6 +4,7 @@ A task goes in and a result comes out, whatever the user's code does short of ki
 """
 
 import contextlib
+import functools
 import os
 import resource
 import shlex
@@ -23,7 +24,8 @@ from penstock.engine import evidence, intake
 from penstock.engine.arguments import DamagedInputError, arguments_of, function_of, value_of
 from penstock.engine.logs import read_tail
 from penstock.engine.protocol import Result, Task
-from penstock.engine.sampling import sample_requests
+from penstock.engine.rows import answer_rows
+from penstock.engine.sampling import sample_requests, sample_rows
 from penstock.pipeline.params import bind_params
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
@@ -69,6 +71,8 @@ def _call(task: Task) -> Result:
     faults.point("attempt_before_write")
     blobs = Blobs(Path(task.place.home) / "blobs")
     outputs = {name: codecs.save(item, blobs) for name, item in _named_outputs(task, value).items()}
+    if task.node.role == "evaluate":
+        evidence.require_declared(task, outputs[task.node.name], blobs)
     return Result(id=task.id, state=AttemptState.SUCCEEDED, outputs=outputs)
 
 
@@ -90,8 +94,12 @@ def _answer(task: Task) -> Result:
     count = task.extra["sources"]
     function = function_of(task)
     arguments = {given.argument: value_of(given, task) for given in task.given[:count]}
+    call = functools.partial(function, **arguments)
+    rows = sample_rows(task, task.given[count:])
+    if rows is not None:
+        return answer_rows(task, call, rows)
     requests = task.extra["examples"] or sample_requests(task, task.given[count:])
-    found = [function(**arguments, **fields) for fields in requests]
+    found = [call(**fields) for fields in requests]
     facts = {"requests": [json_ready(fields) for fields in requests], "answers": [json_ready(one) for one in found]}
     return Result(
         id=task.id,

@@ -13,8 +13,9 @@ from penstock.core.errors import InputError
 from penstock.core.refs import NAME
 from penstock.core.settings import parse_duration
 from penstock.pipeline.drafts import EMPTY, Draft, Mistakes, Slot, tuple_members
-from penstock.pipeline.graph import WORDS, Role
+from penstock.pipeline.graph import WORDS, Role, rows_form
 from penstock.pipeline.params import near_miss, parse_type, type_text
+from penstock.pipeline.returned import columns_returned
 
 REQUESTED: frozenset[Role] = frozenset({"serve", "fallback"})
 _NAME_RULE = "use lower-case letters, digits and '_', starting with a letter"
@@ -29,6 +30,7 @@ _OPTIONS: dict[str, type] = {
     "slices": tuple[str, ...],
     "higher_is_better": bool,
     "examples": tuple[dict[str, object], ...],
+    "columns": tuple[str, ...],
     "deadline_ms": float,
     "within": str,
     "value": float,
@@ -52,6 +54,8 @@ def check_draft(draft: Draft, mistakes: Mistakes) -> None:
     for slot in draft.asked:
         _check_asked(draft, slot, mistakes)
     read_options(draft, mistakes)
+    if draft.role == "evaluate":
+        _check_columns(draft, mistakes)
 
 
 def _check_kind(draft: Draft, mistakes: Mistakes) -> bool:
@@ -161,7 +165,7 @@ def _check_param(draft: Draft, slot: Slot, mistakes: Mistakes) -> None:
 
 def _check_field(draft: Draft, slot: Slot, mistakes: Mistakes) -> None:
     annotation = slot.annotation
-    if annotation is None or annotation.form is not None or not annotation.is_known:
+    if annotation is None or annotation.form is not None or not annotation.is_known or rows_form(annotation.text):
         return
     try:
         msgspec.json.schema(annotation.type)
@@ -196,6 +200,17 @@ def read_options(draft: Draft, mistakes: Mistakes) -> dict[str, object]:
     for example in examples if isinstance(examples, list | tuple) else ():
         _check_example(draft, example, mistakes)
     return found
+
+
+def _check_columns(draft: Draft, mistakes: Mistakes) -> None:
+    known = columns_returned(draft.declared.function)
+    for name in ("metric", "slices", "key") if known else ():
+        value = draft.declared.options.get(name)
+        asked = (value,) if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+        for column in (text for text in asked if text and text not in (known or ())):
+            near = near_miss(str(column), list(known or ()))
+            hint = f"Did you mean {near!r}?" if near else f"They have {', '.join(map(repr, known or ()))}."
+            mistakes.note(draft, f"names {column!r} in {name}=, but the rows it returns have no such column. {hint}")
 
 
 def _usual(name: str) -> str:

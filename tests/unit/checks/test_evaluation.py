@@ -196,7 +196,7 @@ def test_mistakes_say_what_there_is() -> None:
         quality.mean("rankr")
     with pytest.raises(InputError, match=r"No metric 'mrr'.*ndcg"):
         quality.mean("ranker", "mrr")
-    with pytest.raises(DataError, match=r"'ranker' have no column \['mrr'\]"):
+    with pytest.raises(DataError, match=r"'ranker' have no column 'mrr'\."):
         Evaluation(rows, roles=ROLES, metric="mrr")
     with pytest.raises(DataError, match=r"No evaluation rows of \['other'\]"):
         Evaluation(rows, roles=Roles(candidate="other"))

@@ -40,9 +40,9 @@ def ended(node: str, state: NodeState = NodeState.SUCCEEDED, reason: str = "neve
     return NodeEnded(node=node, role="step", state=state, reason=reason, units=1, **more)  # type: ignore[arg-type]  # only what the test names
 
 
-def failing(*, will_retry: bool) -> UnitEnded:
+def failing(*, will_retry: bool, part: str = "") -> UnitEnded:
     failure = Failure(kind="exception", message="Step 'fit' raised ValueError: no\nmore of it")
-    return UnitEnded(node="fit", part="", failure=failure, usage=Usage(), will_retry=will_retry)
+    return UnitEnded(node="fit", part=part, failure=failure, usage=Usage(), will_retry=will_retry)
 
 
 def test_starts_and_ends_are_lines() -> None:
@@ -75,6 +75,12 @@ def test_a_failure_says_its_first_line_and_a_retry_says_so() -> None:
     text = told(failing(will_retry=False), ended("fit", NodeState.FAILED))
     assert "Step 'fit' raised ValueError: no" in text
     assert "more of it" not in text
+
+
+def test_the_first_failing_part_is_said_at_once() -> None:
+    """Before the node as a whole has ended, which may take long; and once, however many parts fail."""
+    assert "Step 'fit' raised ValueError: no" in told(failing(will_retry=False, part="a"))
+    assert told(failing(will_retry=False, part="a"), failing(will_retry=False, part="b")).count("FAILED") == 1
 
 
 def test_a_skipped_node_says_why() -> None:

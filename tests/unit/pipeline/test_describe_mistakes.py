@@ -21,6 +21,21 @@ MISTAKES = {
         DATA + "@p.check\ndef fine(data): ...\n@p.step\ndef fit(fine): ...\n",
         ["Step 'fit' (flow.py:11) needs 'fine', but that is a check, which gives nothing to take."],
     ),
+    "a slice that no row has": (
+        DATA + "@p.model\ndef fit(data): ...\n"
+        "@p.evaluate(metric='loss', slices=('gnere',), key='idd')\n"
+        "def quality(model, data):\n    rows = data.collect()\n"
+        "    return rows.select('id', pl.col('genre'), loss=pl.lit(1.0)).sort('id')\n",
+        [
+            "(flow.py:11) names 'gnere' in slices=, but the rows it returns have no such column. Did you mean 'genre'?",
+            "(flow.py:11) names 'idd' in key=, but the rows it returns have no such column. Did you mean 'id'?",
+        ],
+    ),
+    "a metric that no row has": (
+        DATA + "@p.model\ndef fit(data): ...\n"
+        "@p.evaluate(metric='ndcg')\ndef quality(model, data):\n    return pl.DataFrame({'hit': [1.0], 'user': [2]})\n",
+        ["(flow.py:11) names 'ndcg' in metric=, but the rows it returns have no such column. They have 'hit', 'user'."],
+    ),
     "cycle": (
         "@p.step\ndef a(c): ...\n@p.step\ndef b(a): ...\n@p.step\ndef c(b): ...\n",
         ["Step 'a' (flow.py:7) is part of a cycle: a -> b -> c -> a."],
