@@ -66,20 +66,32 @@ class Table:
             NotFoundError: The version is not there, or `vacuum` removed its files.
             DamagedError: A file is missing or not of the size the log says.
         """
-        facts = self._facts(version.version)
-        if facts.version.digest != version.digest:
-            raise DamagedError(
-                f"{version} is recorded with digest {version.digest!r}, but the lake holds {facts.version.digest!r}.",
-                hint="the lake was restored or exchanged; take the data in again",
-            )
-        parts = log.live_parts(self._directory, facts.version.delta_version)
-        upkeep.refuse_missing(self._directory, parts, str(version))
-        if not parts:
+        facts, files = self._files(version)
+        if not files:
             return empty_frame(facts.version.schema).lazy()
+        return self._scan_files(facts, files)
+
+    def part_rows(self, version: DatasetVersion) -> list[int]:
+        """Return how many rows of a version lie in each of its files, in order of arrival.
+
+        Raises:
+            NotFoundError: The version is not there, or `vacuum` removed its files.
+            DamagedError: A file is missing or not of the size the log says.
+        """
+        facts, files = self._files(version)
         places = hidden.read_hidden(self._directory, facts.hidden)
-        files = [(part.name, part.rows) for part in parts]
-        rows = hidden.scan_visible(self._directory, files, places, stored_schema(facts.version.schema))
-        return from_stored(rows, facts.version.schema)
+        gone = dict(places.group_by("file").len().rows())
+        return [rows - gone.get(name, 0) for name, rows in files]
+
+    def scan_part(self, version: DatasetVersion, number: int) -> pl.LazyFrame:
+        """Return the rows of `scan` that lie in the file `number` of `part_rows`.
+
+        Raises:
+            NotFoundError: The version is not there, or `vacuum` removed its files.
+            DamagedError: A file is missing or not of the size the log says.
+        """
+        facts, files = self._files(version)
+        return self._scan_files(facts, [files[number]])
 
     def count(self, version: DatasetVersion) -> int:
         """Return how many rows `scan` gives, without reading them."""
@@ -117,6 +129,22 @@ class Table:
     def check(self) -> list[str]:
         """Read every file again and return one sentence per fault: damaged, missing, left over."""
         return upkeep.check(self._directory)
+
+    def _files(self, version: DatasetVersion) -> tuple[log.Facts, list[hidden.File]]:
+        facts = self._facts(version.version)
+        if facts.version.digest != version.digest:
+            raise DamagedError(
+                f"{version} is recorded with digest {version.digest!r}, but the lake holds {facts.version.digest!r}.",
+                hint="the lake was restored or exchanged; take the data in again",
+            )
+        parts = log.live_parts(self._directory, facts.version.delta_version)
+        upkeep.refuse_missing(self._directory, parts, str(version))
+        return facts, [(part.name, part.rows) for part in parts]
+
+    def _scan_files(self, facts: log.Facts, files: list[hidden.File]) -> pl.LazyFrame:
+        places = hidden.read_hidden(self._directory, facts.hidden)
+        rows = hidden.scan_visible(self._directory, files, places, stored_schema(facts.version.schema))
+        return from_stored(rows, facts.version.schema)
 
     def _facts(self, number: int) -> log.Facts:
         for facts in log.facts_newest_first(self._directory):
