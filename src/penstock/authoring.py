@@ -176,15 +176,25 @@ class Pipeline:
     @overload
     def serve(self, function: F, /) -> F: ...
     @overload
-    def serve(self, *, examples: Sequence[Mapping[str, object]] = ()) -> Decorator: ...
-    def serve(self, function: Function | None = None, *, examples: Sequence[Mapping[str, object]] = ()) -> object:
+    def serve(
+        self, *, examples: Sequence[Mapping[str, object]] = (), columns: str | Sequence[str] = ()
+    ) -> Decorator: ...
+    def serve(
+        self,
+        function: Function | None = None,
+        *,
+        examples: Sequence[Mapping[str, object]] = (),
+        columns: str | Sequence[str] = (),
+    ) -> object:
         """Declare how the release answers: parameters after `*` are the fields of a request.
 
         Args:
             function: The function, when the decorator stands bare.
             examples: Requests, as field to value, that are shown in the docs and asked of every release.
+            columns: Of the rows that callers send, where the function takes rows; by default those the model was
+                given.
         """
-        return self._note("serve", function, {"examples": list(examples) or None})
+        return self._note("serve", function, {"examples": list(examples) or None, "columns": columns or None})
 
     @overload
     def fallback(self, function: F, /) -> F: ...

@@ -175,6 +175,7 @@ def _answers(node: Node) -> Node:
             "task": "answer",
             "examples": node.options.get("examples", []),
             "fields": [{"name": p.name, "type": p.type, "required": p.required} for p in node.params],
+            "columns": node.options.get("columns", []),
             "samples": SAMPLED_REQUESTS,
         },
     )

@@ -11,7 +11,7 @@ from penstock.engine.platform_nodes import all_needed_by, task_of
 from penstock.engine.protocol import Given, Kind
 from penstock.engine.state import Job, Kept, NodeRun, RunView, Unit
 from penstock.pipeline import keys
-from penstock.pipeline.graph import Edge, Node
+from penstock.pipeline.graph import Edge, Form, Node, rows_form
 from penstock.pipeline.keys import KeyParts, node_key
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -199,6 +199,8 @@ def _samples(node: Node, view: RunView) -> tuple[Given, ...]:
     """
     if node.options["examples"]:
         return ()
+    if any(rows_form(f["type"]) for f in node.options["fields"]):
+        return _sampled_rows(node, view)
     wanted = {f["name"] for f in node.options["fields"] if f["required"]}
     needed = all_needed_by(view.job.graph, node.name)
     found: list[Given] = []
@@ -208,6 +210,25 @@ def _samples(node: Node, view: RunView) -> tuple[Given, ...]:
                 found.append(Given(argument=f"sample:{name}", form="lazy", artifact=given[0], dataset=given[1]))
                 wanted -= columns
     return tuple(found)
+
+
+def _sampled_rows(node: Node, view: RunView) -> tuple[Given, ...]:
+    """Return what a model under a function of rows was fitted on: the first frame or 2-D array that was given to it."""
+    graph = view.job.graph
+    fitted = [graph.node(name) for name in sorted(all_needed_by(graph, node.name) & {n.name for n in graph.nodes})]
+    roles = {"model": 0, "baseline": 1}
+    for model in sorted((n for n in fitted if n.role in roles), key=lambda n: roles[n.role]):
+        for edge in model.edges:
+            run = view.runs.get(edge.node)
+            if run is None:
+                continue
+            if run.dataset is not None:
+                return (Given(argument="sample:rows", form="lazy", dataset=run.dataset),)
+            artifact = run.output(edge.source)
+            if artifact.rows and (artifact.meta.get("columns") or len(artifact.meta.get("shape", ())) == 2):
+                form: Form = "lazy" if artifact.meta.get("columns") else "value"
+                return (Given(argument="sample:rows", form=form, artifact=artifact),)
+    return ()
 
 
 def _frames(run: NodeRun) -> list[tuple[str, tuple[Artifact | None, DatasetVersion | None], set[str]]]:

@@ -22,6 +22,12 @@ Form = Literal[
     "word",  # a word of the platform: since, now, champion, model, predictions
     "key",  # the key of this call in a fan-out
 ]
+_ROWS: dict[str, Literal["polars", "numpy", "pandas", "arrow"]] = {
+    "polars.DataFrame": "polars",
+    "numpy.ndarray": "numpy",
+    "pandas.DataFrame": "pandas",
+    "pyarrow.Table": "arrow",
+}
 WORDS = frozenset({"since", "now", "champion", "model", "predictions"})
 
 
@@ -149,6 +155,11 @@ def encode_graph(graph: Graph) -> bytes:
 def decode_graph(data: bytes) -> Graph:
     """Read what `encode_graph` wrote."""
     return msgspec.json.decode(data, type=Graph)
+
+
+def rows_form(text: str) -> Literal["polars", "numpy", "pandas", "arrow"] | None:
+    """Return in which form a field of this type takes rows, from the text of its type; None when it does not."""
+    return _ROWS.get(text.partition("[")[0])
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ def manifest_of(
         checks=tuple(sorted(outcome.checks, key=lambda c: c.name)),
         evaluations=_evaluations(graph, outcome.kept),
         examples=_examples(outcome.kept),
+        inputs=_inputs(outcome.kept),
         champion=champion,
     )
 
@@ -195,6 +196,14 @@ def _examples(kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, tuple[Example
             pairs = zip(facts.get("requests", []), facts.get("answers", []), strict=True)
             found[name.removeprefix("answers:")] = tuple(Example(fields=f, answer=a) for f, a in pairs)
     return found
+
+
+def _inputs(kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, tuple[tuple[str, str], ...]]:
+    return {
+        name.removeprefix("answers:"): tuple((str(column), str(dtype)) for column, dtype in parts[""].facts["columns"])
+        for name, parts in sorted(kept.items())
+        if name.startswith("answers:") and "columns" in parts.get("", Kept()).facts
+    }
 
 
 def platform_free(graph: Graph) -> Graph:

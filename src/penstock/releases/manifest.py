@@ -57,6 +57,7 @@ class Manifest(Record, frozen=True, kw_only=True):
         now: Logical time of the run, ISO 8601, or None.
         environment: {"python": ..., "packages": {distribution: version}}: the exact lock.
         examples: By serve node: requests and answers used to prove that serving equals the pipeline.
+        inputs: By serve node that takes rows: the columns it was released with, name and polars type.
         champion: Hash of the release this one was compared with, or None.
     """
 
@@ -74,6 +75,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     checks: tuple[CheckResult, ...]
     evaluations: dict[str, ReleasedEvaluation]
     examples: dict[str, tuple[Example, ...]] = {}
+    inputs: dict[str, tuple[tuple[str, str], ...]] = {}
     champion: str | None = None
 
 

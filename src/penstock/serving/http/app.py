@@ -140,7 +140,7 @@ class App:
                 at=at,
                 release=self._release,
                 serve=function.name,
-                fields=_raw_fields(fields, body, frame=function.fields.has_frame),
+                fields=_raw_fields(fields, body, frame=function.fields.rows is not None),
                 answer=msgspec.Raw(answer) if answer else _NULL,
                 timings={"parse_us": (parsed - started) // 1000, "answer_us": (done - parsed) // 1000},
                 fallback=fallback,

@@ -87,7 +87,7 @@ def _ask(program: Program, options: AskOptions, body: bytes) -> Reply:
                 release=options.release,
                 serve=function.name,
                 # Rows are kept as they were sent, as a serving worker does.
-                fields=msgspec.Raw(body if function.fields.has_frame else msgspec.json.encode(fields)),
+                fields=msgspec.Raw(body if function.fields.rows is not None else msgspec.json.encode(fields)),
                 answer=msgspec.Raw(found.json),
                 timings={"parse_us": (parsed - started) // 1000, "answer_us": (done - parsed) // 1000},
                 fallback=found.fallback,

@@ -5,16 +5,18 @@ import inspect
 import itertools
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy.typing as npt
 import polars as pl
 
 from penstock.core.errors import UnsupportedError
 from penstock.serving.limits import Limits
-from penstock.serving.program.hazards import may_hold_hazards, refuse_deep, refuse_hazards
+from penstock.serving.program.hazards import may_hold_hazards, may_hold_long_number, refuse_deep, refuse_hazards
+from penstock.serving.program.rows import Columns, RowsForm, checked_rows, form_of, given_as, row_type
 from penstock.serving.refusals import RequestError
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -24,20 +26,42 @@ _SCALARS: dict[type, Any] = {int: pl.Int64, float: pl.Float64, bool: pl.Boolean,
 
 
 @dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One field of a request.
+
+    Attributes:
+        type: The annotation as it stands in the user's code, resolved.
+        required: It has no default.
+    """
+
+    name: str
+    type: Any
+    required: bool
+    default: object = None
+
+
+@dataclass(frozen=True, slots=True)
 class Fields:
     """How a request to one serve function is parsed.
 
     Attributes:
-        type: Frozen Struct with one field per parameter after the star.
-        frame: The only field when it takes rows, so that a bare list of rows may be sent; else None.
-        has_frame: Some field takes rows.
+        type: Frozen Struct with one field per parameter after the star; a rows field holds `RowsGiven`.
+        specs: The same parameters, for protocols that fill them one by one.
+        rows: Name of the field that takes rows, or None.
+        form: The form in which the function wants the rows.
+        columns: Released columns of the rows, name and polars type; () when they are not known.
+        is_batched: It takes rows and nothing else, so questions may be joined into one call.
     """
 
     type: type[msgspec.Struct]
-    frame: str | None
-    has_frame: bool
+    specs: tuple[FieldSpec, ...]
+    rows: str | None
+    form: RowsForm | None
+    columns: Columns
+    is_batched: bool
     _decoder: msgspec.json.Decoder[Any]
     _names: tuple[bytes, ...]
+    _texts: tuple[str, ...] | None
     _limits: Limits
 
     def parse(self, body: bytes) -> msgspec.Struct:
@@ -47,11 +71,11 @@ class Fields:
             RequestError: 400 when it is not JSON, 422 when a field is missing, unknown, of another type or hazardous.
         """
         refuse_deep(body, self._limits.depth)
-        if self.frame is not None and body.lstrip()[:1] == b"[":
-            body = b'{"' + self.frame.encode() + b'":' + body + b"}"
+        if self.is_batched and body.lstrip()[:1] == b"[":
+            body = b'{"' + str(self.rows).encode() + b'":' + body + b"}"
         try:
             fields: msgspec.Struct = self._decoder.decode(body)
-            if may_hold_hazards(body, self._names):
+            if not self._is_cleared(fields, body) and may_hold_hazards(body, self._names):
                 refuse_hazards(body)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from error
@@ -62,29 +86,96 @@ class Fields:
                 reason="malformed_json",
                 hint="send one JSON object in UTF-8",
             ) from error
+        return fields if self.rows is None else self._with_rows(fields, getattr(fields, self.rows))
+
+    def parse_object(self, value: dict[str, Any]) -> msgspec.Struct:
+        """Return the fields from one object that another protocol read.
+
+        Raises:
+            RequestError: 422 when a field is missing, unknown or of another type.
+        """
+        try:
+            fields = msgspec.convert(value, self.type, dec_hook=_frame_parser)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise _invalid(str(error)) from error
+        return fields if self.rows is None else self._with_rows(fields, getattr(fields, self.rows))
+
+    def of_rows(
+        self, rows: pl.DataFrame | npt.NDArray[Any], others: Mapping[str, object] | None = None
+    ) -> msgspec.Struct:
+        """Return the fields of a function of rows, with rows that another protocol than JSON read.
+
+        Args:
+            rows: A frame, or an array of shape (rows, columns).
+            others: Its other fields, as plain JSON values.
+
+        Raises:
+            RequestError: 413 for too many rows, 422 naming what is missing or of another type.
+        """
+        if self.rows is None or self.form is None:
+            raise RequestError(
+                "This function takes fields, not rows.", status=422, reason="not_rows", hint="ask by its fields"
+            )
+        checked = checked_rows(rows, self.form, self.columns, self._limits.rows)
+        if self.is_batched and not others:
+            return self.type(**{self.rows: checked})
+        fields = self.parse_object({**(others or {}), self.rows: []})
+        return msgspec.structs.replace(fields, **{self.rows: checked})
+
+    def arguments(self, fields: msgspec.Struct) -> dict[str, Any]:
+        """Return the keyword arguments of the function, rows in the form that it wants."""
+        found = {name: getattr(fields, name) for name in fields.__struct_fields__}
+        if self.rows is not None and self.form is not None:
+            found[self.rows] = given_as(found[self.rows], self.form, self.columns)
+        return found
+
+    def _is_cleared(self, fields: msgspec.Struct, body: bytes) -> bool:
+        """Return whether counting quotes shows that no key is repeated, which rows of released columns allow."""
+        if self._texts is None or b"\\" in body or may_hold_long_number(body):
+            return False
+        rows = getattr(fields, str(self.rows))
+        if not isinstance(rows, list):
+            return False
+        texts = sum(getattr(row, name) is not None for row in rows for name in self._texts)
+        return body.count(b'"') == 2 * (1 + len(rows) * len(self.columns) + texts)
+
+    def _with_rows(self, fields: msgspec.Struct, rows: Any) -> msgspec.Struct:
+        if len(rows) > self._limits.rows:
+            raise _invalid(f"Expected at most {self._limits.rows} rows, got {len(rows)} - at `$.{self.rows}`")
+        if self.form == "numpy":
+            _check_widths(rows, len(self.columns) or len(rows[0] if rows else ()), str(self.rows))
+            return fields
+        if isinstance(rows, dict):
+            rows = _framed(rows, str(self.rows))
+        if isinstance(rows, pl.DataFrame) and self.form is not None:
+            rows = checked_rows(rows, self.form, self.columns, self._limits.rows)
+            return msgspec.structs.replace(fields, **{str(self.rows): rows})
         return fields
 
 
-def make_fields(name: str, function: Callable[..., object], limits: Limits) -> Fields:
+def make_fields(name: str, function: Callable[..., object], limits: Limits, columns: Columns = ()) -> Fields:
     """Return the fields of `function`, from its keyword-only parameters and their annotations.
+
+    Args:
+        name: Of the serve function.
+        function: The user's own.
+        limits: Bounds on requests.
+        columns: Of the rows it was released with; () when they are not known.
 
     Raises:
         UnsupportedError: A field has a type that JSON cannot be parsed into.
     """
-    hints = typing.get_type_hints(function, include_extras=True)
-    specs: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        kind = hints.get(parameter.name, object)
-        kind = Any if kind is object else kind
-        if parameter.default is inspect.Parameter.empty:
-            specs.append((parameter.name, kind))
-        else:
-            specs.append((parameter.name, kind, _default(parameter.default)))
+    specs = _specs(function)
+    taking = [(spec.name, form) for spec in specs if (form := form_of(spec.type)) is not None]
+    rows, form = taking[0] if taking else (None, None)
+    row = None if form in {None, "numpy"} else row_type(name, columns, function.__module__)
+    parts: list[Any] = []
+    for spec in specs:
+        kind = _rows_kind(form, row) if spec.name == rows else spec.type
+        parts.append((spec.name, kind) if spec.required else (spec.name, kind, _default(spec.default)))
     try:
         struct = msgspec.defstruct(
-            f"{name}_fields", specs, frozen=True, kw_only=True, forbid_unknown_fields=True, module=function.__module__
+            f"{name}_fields", parts, frozen=True, kw_only=True, forbid_unknown_fields=True, module=function.__module__
         )
         msgspec.json.schema_components([struct], schema_hook=frame_schema)
     except TypeError as error:
@@ -92,15 +183,54 @@ def make_fields(name: str, function: Callable[..., object], limits: Limits) -> F
             f"Serve function {name!r} has a field that no request can fill: {error}.",
             hint="use int, float, str, bool, lists, dicts, dataclasses, Row, or rows: pl.DataFrame",
         ) from error
-    frames = [spec[0] for spec in specs if spec[1] is pl.DataFrame]
+    is_batched = rows is not None and len(specs) == 1
     return Fields(
         type=struct,
-        frame=frames[0] if len(specs) == 1 and frames else None,
-        has_frame=bool(frames),
-        _decoder=msgspec.json.Decoder(struct, dec_hook=_frame_parser(limits)),
-        _names=tuple(f'"{spec[0]}"'.encode() for spec in specs),
+        specs=specs,
+        rows=rows,
+        form=form,
+        columns=columns,
+        is_batched=is_batched,
+        _decoder=msgspec.json.Decoder(struct, dec_hook=_frame_parser),
+        _names=tuple(f'"{spec.name}"'.encode() for spec in specs),
+        _texts=_texts(columns) if is_batched and row is not None else None,
         _limits=limits,
     )
+
+
+def _specs(function: Callable[..., object]) -> tuple[FieldSpec, ...]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        kind = hints.get(parameter.name, object)
+        required = parameter.default is inspect.Parameter.empty
+        found.append(
+            FieldSpec(
+                name=parameter.name,
+                type=Any if kind is object else kind,
+                required=required,
+                default=None if required else parameter.default,
+            )
+        )
+    return tuple(found)
+
+
+def _rows_kind(form: RowsForm | None, row: type[msgspec.Struct] | None) -> Any:
+    if form == "numpy":
+        return list[list[float]]
+    return pl.DataFrame if row is None else list[row] | dict[str, list[Any]]  # type: ignore[valid-type]  # made at run time
+
+
+def _texts(columns: Columns) -> tuple[str, ...]:
+    return tuple(f"c{place}" for place, (_, dtype) in enumerate(columns) if dtype == "String")
+
+
+def _check_widths(rows: list[list[float]], width: int, name: str) -> None:
+    for place, row in enumerate(rows):
+        if len(row) != width:
+            raise _invalid(f"Expected {width} numbers, got {len(row)} - at `$.{name}[{place}]`")
 
 
 def frame_schema(kind: type) -> dict[str, Any]:
@@ -122,16 +252,17 @@ def _default(value: object) -> Any:
     return value
 
 
-def _frame_parser(limits: Limits) -> Callable[[type, Any], Any]:
-    def parse(kind: type, value: Any) -> Any:
-        if kind is not pl.DataFrame:
-            raise NotImplementedError(kind.__qualname__)
-        frame = _frame(value)
-        if frame.height > limits.rows:
-            raise ValueError(f"Expected at most {limits.rows} rows, got {frame.height}")
-        return frame
+def _frame_parser(kind: type, value: Any) -> Any:
+    if kind is not pl.DataFrame:
+        raise NotImplementedError(kind.__qualname__)
+    return _frame(value)
 
-    return parse
+
+def _framed(columns: dict[str, list[Any]], name: str) -> pl.DataFrame:
+    try:
+        return _frame(columns)
+    except ValueError as error:
+        raise _invalid(f"{error} - at `$.{name}`") from error
 
 
 def _frame(value: Any) -> pl.DataFrame:

@@ -33,6 +33,11 @@ def refuse_deep(body: bytes, depth: int) -> None:
             )
 
 
+def may_hold_long_number(body: bytes) -> bool:
+    """Return whether a body has digits enough for an integer beyond 64 bits."""
+    return _LONG_NUMBER.search(body) is not None
+
+
 def may_hold_hazards(body: bytes, names: Iterable[bytes]) -> bool:
     """Return whether a body needs the second look; `names` are the field names in quotes.
 
@@ -41,7 +46,7 @@ def may_hold_hazards(body: bytes, names: Iterable[bytes]) -> bool:
     return (
         b"\\" in body
         or body.count(b"{") > 1
-        or _LONG_NUMBER.search(body) is not None
+        or may_hold_long_number(body)
         or any(body.count(name) > 1 for name in names)
     )
 

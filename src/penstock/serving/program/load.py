@@ -16,12 +16,12 @@ import msgspec
 
 from penstock.core.errors import ArtifactError, NotFoundError, PenstockError, StepError
 from penstock.core.records import Artifact
-from penstock.pipeline.graph import Edge, Graph, Node
+from penstock.pipeline.graph import Edge, Graph, Node, texts
 from penstock.pipeline.snapshot import lay_out, tree_digest
 from penstock.releases.manifest import Manifest
 from penstock.serving.limits import Limits
-from penstock.serving.program.answers import encode_answer
 from penstock.serving.program.fields import Fields, make_fields
+from penstock.serving.program.values import Values, values_of_rows
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 
@@ -40,6 +40,7 @@ class ServeFunction:
         fields: How a request is parsed.
         fallback: What answers instead when this one fails or is late.
         deadline_s: How long this one may take before the fallback answers; None without a limit.
+        key: The field that says whom or what the answer is about: one named like the key of a dataset; or None.
     """
 
     name: str
@@ -48,19 +49,32 @@ class ServeFunction:
     fields: Fields
     fallback: "ServeFunction | None"
     deadline_s: float | None
+    key: str | None
     _bound: Callable[..., object]
 
     def call(self, fields: msgspec.Struct) -> object:
         """Call the function with parsed fields (those of a serve function suit its fallback)."""
-        return self._bound(**{name: getattr(fields, name) for name in fields.__struct_fields__})
+        return self._bound(**self.fields.arguments(fields))
+
+    def values(self, fields: msgspec.Struct) -> Values:
+        """Call the function: one answer for its fields, or one for each of its rows.
+
+        Raises:
+            AnswerError: A function of rows gave something that has not one entry per row.
+        """
+        found = self.call(fields)
+        if self.fields.rows is None:
+            return Values([found])
+        return values_of_rows(found, len(getattr(fields, self.fields.rows)))
 
     def answer(self, fields: msgspec.Struct) -> bytes:
-        """Call the function and return its answer as JSON.
+        """Call the function and return its answer as JSON: of a function of rows, a list.
 
         Raises:
             AnswerError: The answer cannot be sent as JSON.
         """
-        return encode_answer(self.call(fields))
+        values = self.values(fields)
+        return values.one_json() if self.fields.rows is None else values.json()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +180,7 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
         node.name: _Parts(
             function := _import_function(node, folder),
             _bind(node, function, manifest, arguments),
-            make_fields(node.name, function, limits),
+            make_fields(node.name, function, limits, manifest.inputs.get(node.name, ())),
         )
         for node in nodes
     }
@@ -180,6 +194,7 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
         functions[node.name] = _serve_function(
             node,
             parts[node.name],
+            key=_key_field(graph, parts[node.name].fields),
             fallback=None if backup is None else _serve_function(backup, parts[backup.name]),
             deadline_s=None if deadline_ms is None else float(deadline_ms) / 1000,
         )
@@ -194,7 +209,12 @@ class _Parts:
 
 
 def _serve_function(
-    node: Node, parts: _Parts, *, fallback: ServeFunction | None = None, deadline_s: float | None = None
+    node: Node,
+    parts: _Parts,
+    *,
+    fallback: ServeFunction | None = None,
+    deadline_s: float | None = None,
+    key: str | None = None,
 ) -> ServeFunction:
     return ServeFunction(
         name=node.name,
@@ -203,8 +223,14 @@ def _serve_function(
         fields=parts.fields,
         fallback=fallback,
         deadline_s=deadline_s,
+        key=key,
         _bound=parts.bound,
     )
+
+
+def _key_field(graph: Graph, fields: Fields) -> str | None:
+    keys = {name for node in graph.nodes if node.role == "dataset" for name in texts(node.options.get("key"))}
+    return next((spec.name for spec in fields.specs if spec.name in keys), None)
 
 
 def _stands_in(fallback: Node, serve: Node) -> bool:

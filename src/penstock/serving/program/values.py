@@ -175,6 +175,10 @@ def plain_or_text(item: object) -> object:
 
 def _column(items: list[Any]) -> Column:
     kinds = {type(item) for item in items} - {type(None)}
-    if kinds <= {int, float} or (len(kinds) == 1 and kinds <= set(_SCALARS)):
+    if kinds == {int, float}:
+        return [item if item is None else float(item) for item in items]
+    if kinds == {int} and any(item is not None and not -(2**63) <= item < 2**63 for item in items):
+        return [encode_answer(item).decode() for item in items]
+    if len(kinds) <= 1 and kinds <= set(_SCALARS):
         return items
     return [encode_answer(item).decode() for item in items]
