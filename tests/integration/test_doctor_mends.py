@@ -93,6 +93,54 @@ def test_damage_in_the_lake_is_found_by_reading_every_byte(shop: Project) -> Non
     assert part.name in told(found)
 
 
+def run_and_plan_refuse(shop: Project, said: str) -> None:
+    """Both name what is amiss and end with 4, and nothing is taken in."""
+    before = sorted((shop.root / ".penstock" / "lake").rglob("*"))
+    for words in (("plan",), ("run",)):
+        done = shop.command(*words)
+        assert done.returncode == 4, done
+        assert said in done.stderr
+        assert "restore .penstock/lake/shop/prices from a backup" in done.stderr
+    assert sorted((shop.root / ".penstock" / "lake").rglob("*")) == before
+    code, found = doctor(shop)
+    assert code == 1
+    assert said in told(found)
+
+
+def test_a_table_without_its_log_is_not_taken_in_anew(shop: Project) -> None:
+    """Rows of years may not come again from their source: what is gone is said, and a restored log mends it."""
+    log = shop.root / ".penstock" / "lake" / "shop" / "prices" / "_delta_log"
+    log.rename(shop.root / "aside")
+    run_and_plan_refuse(shop, "The ledger knows prices@1 of shop, but the lake holds nothing of it.")
+    (shop.root / "aside").rename(log)
+    assert shop.run().release == "shop@1"
+    assert doctor(shop)[0] == 0
+
+
+def test_a_table_behind_the_ledger_is_not_built_upon(shop: Project) -> None:
+    """A lake restored from before the last intake would give the number of a known version to other rows."""
+    table = shop.root / ".penstock" / "lake" / "shop" / "prices"
+    shutil.copytree(table, shop.root / "older")
+    shop.change(
+        '"item": ["tea", "milk"], "price": [3.0, 1.0]', '"item": ["tea", "jam"], "price": [3.0, 2.0]', "shop.py"
+    )
+    assert shop.run().outcome.datasets["prices"].version == 2
+    shutil.rmtree(table)
+    (shop.root / "older").rename(table)
+    run_and_plan_refuse(shop, "The ledger knows prices@2 of shop, but the lake holds prices@1.")
+
+
+def test_a_table_with_other_rows_is_not_built_upon(shop: Project, tmp_path: Path) -> None:
+    """The lake of another store has the same numbers, but not the same rows."""
+    other = Project(tmp_path / "other")
+    other.root.mkdir()
+    other.write(SHOP.replace("[3.0, 1.0]", "[3.0, 2.0]"), "shop.py")
+    assert other.run().release == "shop@1"
+    shutil.rmtree(shop.root / ".penstock" / "lake")
+    shutil.copytree(other.root / ".penstock" / "lake", shop.root / ".penstock" / "lake")
+    run_and_plan_refuse(shop, "The lake holds other rows as prices@1 of shop than the ledger knows.")
+
+
 def test_a_killed_run_is_recognised_and_marked(shop: Project) -> None:
     """A run whose process was killed is said to be dead, and repair marks it lost."""
     shop.change("factor: float = 1.0", "factor: float = 2.0", "shop.py")

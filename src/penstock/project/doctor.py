@@ -12,6 +12,7 @@ from penstock.core.errors import ArtifactError, NotFoundError, PenstockError
 from penstock.core.records import Record
 from penstock.pipeline.graph import CodeFile
 from penstock.pipeline.snapshot import tree_digest
+from penstock.project.agreement import disagreement, way_out
 from penstock.project.references import Need, References, references
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import artifacts, datasets, doctor, leases, recovery
@@ -186,7 +187,9 @@ def _how_to_mend(need: Need) -> str:
 
 
 def _look_at_lake(workspace: Workspace, found: Survey) -> None:
-    tables = workspace.lake.tables()
+    with workspace.ledger.read() as conn:
+        known = datasets.names(conn)
+    tables = sorted({*workspace.lake.tables(), *known})
     for pipeline, dataset in tables:
         table = workspace.lake.table(pipeline, dataset)
         try:
@@ -196,18 +199,12 @@ def _look_at_lake(workspace: Workspace, found: Survey) -> None:
             latest = table.latest()
             if latest is not None:
                 table.scan(latest)
+            differs = disagreement(pipeline, dataset, workspace)
         except PenstockError as error:
             found.fault("lake", f"{pipeline}/{dataset}: {error.message}", error.hint)
             continue
-        with workspace.ledger.read() as conn:
-            kept = datasets.newest(conn, pipeline, dataset)
-        if kept is not None and (latest is None or kept.version > latest.version):
-            there = "nothing" if latest is None else str(latest)
-            found.fault(
-                "lake",
-                f"The ledger knows {kept} of {pipeline}, but the lake holds {there}.",
-                "ledger and lake are not of the same time; restore both from one backup",
-            )
+        if differs is not None:
+            found.fault("lake", differs, way_out(pipeline, dataset, workspace))
     if tables:
         how = "every file read and hashed" if found.is_deep else "every file there, of the size it should have"
         found.looked.append(f"{counted(len(tables), 'table')} of the lake: {how}")

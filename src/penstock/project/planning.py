@@ -13,6 +13,7 @@ from penstock.engine.state import Job
 from penstock.pipeline.graph import Graph, Node
 from penstock.pipeline.params import all_params
 from penstock.project import shown
+from penstock.project.agreement import refuse_disagreement
 from penstock.project.running import RunOptions
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of
 
@@ -53,6 +54,7 @@ def plan_graph(graph: Graph, workspace: Workspace, options: RunOptions, *, look:
     Raises:
         InputError: A parameter is unknown or of the wrong type.
         StepError: A dataset function failed.
+        StoreError: Lake and ledger are not of the same time.
     """
     policy = workspace.settings.policy(graph.pipeline)
     tree = keep_code(graph, workspace)
@@ -67,6 +69,7 @@ def plan_graph(graph: Graph, workspace: Workspace, options: RunOptions, *, look:
         champion=live_champion(graph.pipeline, workspace),
         force=options.force,
     )
+    refuse_disagreement(graph.pipeline, graph.nodes, workspace)
     datasets = [n for n in graph.nodes if n.role == "dataset"]
     latest = {n.name: workspace.lake.table(graph.pipeline, n.name).latest() for n in datasets}
     counts = _look(datasets, job, workspace, options) if look and datasets else {}

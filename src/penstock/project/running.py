@@ -22,6 +22,7 @@ from penstock.engine.stopping import CancelledRunError, signals
 from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
+from penstock.project.agreement import refuse_disagreement
 from penstock.project.proving import PROOF, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
@@ -104,11 +105,13 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
     Raises:
         InputError: A parameter or a forced node is unknown or of the wrong type.
         CancelledRunError: A signal asked the run to stop.
-        StoreError: The store cannot be written.
+        StoreError: The store cannot be written, or lake and ledger are not of the same time.
     """
     policy = workspace.settings.policy(graph.pipeline)
     params = all_params(graph, {**policy.params, **options.params})
     _check_names(options.force | options.only, graph)
+    asked = only_nodes(with_platform_nodes(graph), options.only)
+    refuse_disagreement(graph.pipeline, asked.nodes, workspace)
     with workspace.ledger.write() as conn:
         lost = recovery.mark_lost(conn)
     logs.forget(workspace.home, lost)
@@ -137,7 +140,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             token = leases.acquire(conn, leases.run_lease(run_id), owner, LEASE_S) or 0
         job = Job(
             run_id=run_id,
-            graph=only_nodes(with_platform_nodes(graph), options.only),
+            graph=asked,
             place=place_of(graph, tree, workspace),
             params=params,
             policy=policy,

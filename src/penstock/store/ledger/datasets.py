@@ -15,6 +15,7 @@ _OF = sa.select(_T.c.record).where(
 )
 _GET = _OF.where(_T.c.version == sa.bindparam("of_version"))
 _ALL = _OF.order_by(_T.c.version)
+_NAMES = sa.select(_T.c.pipeline, _T.c.dataset).distinct().order_by(_T.c.pipeline, _T.c.dataset)
 _NEWEST = _OF.order_by(_T.c.version.desc()).limit(1)
 
 
@@ -63,6 +64,11 @@ def newest(conn: sa.Connection, pipeline: str, dataset: str) -> DatasetVersion |
     """Return the latest version of a dataset, None before its first intake."""
     record = conn.execute(_NEWEST, {"of_pipeline": pipeline, "of_dataset": dataset}).scalar()
     return None if record is None else msgspec.convert(record, DatasetVersion)
+
+
+def names(conn: sa.Connection) -> list[tuple[str, str]]:
+    """Return (pipeline, dataset) of everything that was ever taken in."""
+    return [(pipeline, dataset) for pipeline, dataset in conn.execute(_NAMES)]
 
 
 def versions(conn: sa.Connection, pipeline: str, dataset: str) -> list[DatasetVersion]:
