@@ -30,6 +30,16 @@ class RequestError(InputError):
 
 
 class AnswerError(StepError):
-    """A serve function returned something that cannot be sent as JSON."""
+    """A serve function returned something that cannot be sent as JSON.
+
+    Args:
+        message: What it returned.
+        hint: The next action.
+        is_not_finite: It held NaN or an infinity.
+    """
 
     code = "answer"
+
+    def __init__(self, message: str, *, hint: str = "", is_not_finite: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_not_finite = is_not_finite

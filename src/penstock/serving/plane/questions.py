@@ -69,6 +69,7 @@ class Answered(msgspec.Struct, frozen=True):
 
     Attributes:
         values: The answers; None when there is `trouble`.
+        json: The same as JSON: the answer to a function of fields asked once, else a list.
         fallback: At least one answer is the fallback's.
         is_kept: The prediction is with the kernel; False while the disk is full and it waits in memory.
         answer_ns: Time from the question to the answer.
@@ -77,6 +78,7 @@ class Answered(msgspec.Struct, frozen=True):
     prediction_id: str
     release: str
     values: Values | None
+    json: bytes = b"null"
     trouble: Trouble | None = None
     fallback: bool = False
     is_kept: bool = True

@@ -27,6 +27,7 @@ def encode_answer(value: object) -> bytes:
         raise AnswerError(
             f"The answer holds NaN or an infinity at {place!r}, which JSON cannot show.",
             hint="return None where there is no value",
+            is_not_finite=True,
         )
     return encoded
 

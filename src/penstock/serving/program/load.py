@@ -40,6 +40,7 @@ class ServeFunction:
         fields: How a request is parsed.
         fallback: What answers instead when this one fails or is late.
         deadline_s: How long this one may take before the fallback answers; None without a limit.
+        examples: Requests that the release was made with, as plain JSON.
         key: The field that says whom or what the answer is about: one named like the key of a dataset; or None.
     """
 
@@ -50,6 +51,7 @@ class ServeFunction:
     fallback: "ServeFunction | None"
     deadline_s: float | None
     key: str | None
+    examples: tuple[dict[str, Any], ...]
     _bound: Callable[..., object]
 
     def call(self, fields: msgspec.Struct) -> object:
@@ -195,6 +197,7 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
             node,
             parts[node.name],
             key=_key_field(graph, parts[node.name].fields),
+            examples=tuple(example.fields for example in manifest.examples.get(node.name, ())),
             fallback=None if backup is None else _serve_function(backup, parts[backup.name]),
             deadline_s=None if deadline_ms is None else float(deadline_ms) / 1000,
         )
@@ -215,6 +218,7 @@ def _serve_function(
     fallback: ServeFunction | None = None,
     deadline_s: float | None = None,
     key: str | None = None,
+    examples: tuple[dict[str, Any], ...] = (),
 ) -> ServeFunction:
     return ServeFunction(
         name=node.name,
@@ -224,6 +228,7 @@ def _serve_function(
         fallback=fallback,
         deadline_s=deadline_s,
         key=key,
+        examples=examples,
         _bound=parts.bound,
     )
 

@@ -55,6 +55,7 @@ class Values:
             raise AnswerError(
                 "The answer holds NaN or an infinity, which JSON cannot show.",
                 hint="return None where there is no value",
+                is_not_finite=True,
             )
         return encode_answer(self.to_list())
 

@@ -1,0 +1,219 @@
+"""From a question to an answer, whatever protocol asked: where to call, deadline, fallback, log, counters."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import structlog
+
+from penstock.core.clock import Clock
+from penstock.serving.limits import Limits
+from penstock.serving.observe.counters import Counters
+from penstock.serving.plane.calls import LATE, Outcome, call, timed_ns
+from penstock.serving.plane.lanes import Asked, Lane
+from penstock.serving.plane.questions import Answered, Question, Trouble
+from penstock.serving.predictions.log import LogEntry, PredictionLog
+from penstock.serving.program.load import Program, ServeFunction, user_frames
+from penstock.serving.refusals import AnswerError, RequestError
+
+_events = structlog.get_logger("penstock.serving")
+_SHED = Outcome(error=BlockingIOError())
+_WARM_REQUESTS = 3
+
+
+class Plane:
+    """Answers questions with one release; used on one event loop.
+
+    Args:
+        program: The release, loaded.
+        release: Its reference as text, "movies@3".
+        log: Where predictions go.
+        counters: What is counted.
+        limits: Bounds on what waits and runs.
+        clock: The time of predictions.
+    """
+
+    def __init__(
+        self, program: Program, release: str, *, log: PredictionLog, counters: Counters, limits: Limits, clock: Clock
+    ) -> None:
+        self.program = program
+        self.release = release
+        self._log = log
+        self._counters = counters
+        self._clock = clock
+        self._encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+        self._lanes = {
+            name: Lane(function, settle=self._settle, called=counters.batch, limits=limits)
+            for name, function in program.functions.items()
+        }
+        self._settled: list[tuple[Asked, Outcome]] = []
+
+    def ask(self, question: Question, done: Callable[[Answered], None]) -> None:
+        """Answer a question; `done` is called exactly once, on the event loop, after the prediction is kept."""
+        asked = Asked(question, done)
+        lane = self._lanes[question.function.name]
+        if lane.would_be_late():
+            asked.is_settled = True
+            self._counters.shed(question.function.name)
+            self._settle(asked, _SHED)
+        else:
+            lane.take(asked)
+
+    def warm_up(self) -> None:
+        """Answer the release's examples once, so that the first caller does not wait for what is made on first use."""
+        for name, function in self.program.functions.items():
+            for example in function.examples[:_WARM_REQUESTS]:
+                try:
+                    fields = function.fields.parse(self._encode(example))
+                except RequestError as error:
+                    _events.warning("example_refused", function=name, message=error.message)
+                    break
+                call_ns, outcome = timed_ns(function, fields)
+                if outcome.error is not None:
+                    _events.warning("example_failed", function=name, error=type(outcome.error).__qualname__)
+                if function.fallback is not None:
+                    timed_ns(function.fallback, fields)
+            else:
+                # The last of them: the first also made what is made once.
+                if function.examples:
+                    self._lanes[name].learn(call_ns)
+
+    def close(self) -> None:
+        """Let go of the threads; a function that never returns is left behind."""
+        for lane in self._lanes.values():
+            lane.close()
+
+    def _settle(self, asked: Asked, outcome: Outcome) -> None:
+        # All that is settled in one turn of the loop goes to the log in one write.
+        if not self._settled:
+            asyncio.get_running_loop().call_soon(self._finish)
+        self._settled.append((asked, outcome))
+
+    def _finish(self) -> None:
+        settled, self._settled = self._settled, []
+        at = self._clock.now()
+        answers: list[tuple[Asked, Answered]] = []
+        entries: list[LogEntry] = []
+        attached: list[bytes | None] = []
+        for asked, first in settled:
+            prediction_id = self._log.new_id(at)
+            outcome = first if first.error is None else self._fall_back(asked.question, first, prediction_id)
+            question = asked.question
+            answer_ns = time.perf_counter_ns() - asked.asked_ns
+            is_rows = question.function.fields.rows is not None
+            entries.append(
+                LogEntry(
+                    id=prediction_id,
+                    at=at,
+                    release=self.release,
+                    serve=question.function.name,
+                    fields=self._stored_fields(question),
+                    answer=msgspec.Raw(outcome.json),
+                    timings={"parse_us": question.parse_ns // 1000, "answer_us": answer_ns // 1000},
+                    fallback=outcome.fallback,
+                    error=None if first.error is None else _reason(first),
+                    key=_key_of(question),
+                    consumer=question.caller.consumer,
+                    protocol=question.protocol,
+                    count=question.count,
+                    kind=question.kind,
+                )
+            )
+            # Rows are kept as they were sent: they were read without a loss, and encoding them again costs more.
+            attached.append(question.body if is_rows else None)
+            answers.append((asked, self._answered(prediction_id, first, outcome, answer_ns)))
+        is_kept = self._log.append(entries, attached)
+        for asked, answered in answers:
+            self._count(asked.question, answered)
+            asked.done(answered if is_kept else msgspec.structs.replace(answered, is_kept=False))
+
+    def _stored_fields(self, question: Question) -> msgspec.Raw:
+        fields = question.function.fields
+        if fields.is_batched:
+            return _NO_FIELDS
+        if fields.rows is not None:
+            rest = {name: getattr(question.fields[0], name) for name in fields.type.__struct_fields__}
+            del rest[fields.rows]
+            return msgspec.Raw(self._encode(rest))
+        return msgspec.Raw(self._encode(question.fields[0] if question.count == 1 else question.fields))
+
+    def _fall_back(self, question: Question, first: Outcome, prediction_id: str) -> Outcome:
+        function = question.function
+        _report(first, function=function, prediction_id=prediction_id, release=self.release)
+        if isinstance(first.error, AnswerError) and first.error.is_not_finite:
+            self._counters.not_finite(function.name)
+        if function.fallback is None:
+            return first
+        second = call(function.fallback, question)
+        if second.error is not None:
+            _report(second, function=function.fallback, prediction_id=prediction_id, release=self.release)
+            return first
+        self._counters.fell_back(function.name, _trouble_reason(first))
+        return msgspec.structs.replace(second, fallback=True)
+
+    def _answered(self, prediction_id: str, first: Outcome, outcome: Outcome, answer_ns: int) -> Answered:
+        trouble = None
+        if outcome.error is not None:
+            reason = _trouble_reason(first)
+            trouble = _TROUBLES[reason]
+        return Answered(
+            prediction_id=prediction_id,
+            release=self.release,
+            values=outcome.values,
+            json=outcome.json,
+            trouble=trouble,
+            fallback=outcome.fallback,
+            answer_ns=answer_ns,
+        )
+
+    def _count(self, question: Question, answered: Answered) -> None:
+        status = "answered"
+        if answered.trouble is not None:
+            status = answered.trouble.reason
+        elif answered.fallback:
+            status = "fallback"
+        self._counters.served(question.function.name, question.protocol, status, answered.answer_ns, question.count)
+
+
+_NO_FIELDS = msgspec.Raw(b"{}")
+_TROUBLES = {
+    "function_failed": Trouble("function_failed", 500, "The pipeline's function failed on this request."),
+    "late": Trouble("late", 503, "The answer would have come too late.", 1),
+    "overloaded": Trouble("overloaded", 503, "More requests wait than can be answered in time.", 1),
+}
+
+
+def _trouble_reason(outcome: Outcome) -> Literal["function_failed", "late", "overloaded"]:
+    if outcome is LATE:
+        return "late"
+    return "overloaded" if outcome is _SHED else "function_failed"
+
+
+def _reason(outcome: Outcome) -> str:
+    if outcome is LATE:
+        return "deadline"
+    return "overloaded" if outcome is _SHED else type(outcome.error).__qualname__
+
+
+def _key_of(question: Question) -> str:
+    name = question.function.key
+    return "" if name is None or question.count != 1 else str(getattr(question.fields[0], name))
+
+
+def _report(outcome: Outcome, *, function: ServeFunction, prediction_id: str, release: str) -> None:
+    if outcome is _SHED:
+        return  # counted; a line per request would add to the load
+    if outcome is LATE:
+        _events.warning("deadline_missed", function=function.name, prediction_id=prediction_id, release=release)
+        return
+    # Frames only: the message of a user's exception may hold the caller's values.
+    _events.error(
+        "function_failed",
+        function=function.name,
+        prediction_id=prediction_id,
+        release=release,
+        error=type(outcome.error).__qualname__,
+        traceback="" if outcome.error is None else user_frames(outcome.error),
+    )
