@@ -1,6 +1,7 @@
 """A server in the background of this process, for demos, tests and notebooks."""
 
 import threading
+from pathlib import Path
 from typing import Self
 
 from penstock.serving.processes.supervisor import ServeOptions, Supervisor
@@ -32,6 +33,16 @@ class Server:
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that answer now."""
         return self._supervisor.worker_pids
+
+    @property
+    def spare_pids(self) -> list[int]:
+        """Process ids of the processes that wait to replace a worker."""
+        return self._supervisor.spare_pids
+
+    @property
+    def counters(self) -> Path:
+        """The folder of the server's counters."""
+        return self._supervisor.counters
 
     def stop(self) -> None:
         """Answer what is under way, then end every worker."""

@@ -15,12 +15,14 @@ from penstock.core.errors import InputError, PenstockError
 from penstock.core.refs import ReleaseRef
 from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.serving.limits import Limits
-from penstock.serving.processes.workers import Status, WorkerOptions, WorkerProcess, listen, refusal_error
+from penstock.serving.observe.totals import ServerCounters
+from penstock.serving.processes.hangs import HangWatch
+from penstock.serving.processes.restarts import Restarts
+from penstock.serving.processes.spares import Spares
+from penstock.serving.processes.workers import Ground, Status, WorkerOptions, WorkerProcess, listen, refusal_error
 
 _TICK_S = 0.05
-_LOAD_S = 120.0
-_HEALTHY_S = 2.0
-_BACKOFF_S = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SETTLED_S = 0.3
 _events = structlog.get_logger("penstock.serving")
 
 
@@ -41,6 +43,11 @@ class ServeOptions:
         current_release: Asked every `poll_s`; None while there is no release.
         port: 0 takes any free one.
         names: Host names beside the loopback names under which callers may ask.
+        spares: Processes that wait to replace a worker that dies.
+        access_log: File for a line per request, "-" for standard output; None for none.
+        otel: URL of an OpenTelemetry collector; None for none.
+        is_terminal: People read what the server says about itself.
+        on_stage: Called with each thing a first worker does while it loads, in words.
         on_ready: Called once with the URL when requests are answered.
     """
 
@@ -53,6 +60,11 @@ class ServeOptions:
     poll_s: float = 0.5
     names: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    spares: int = 1
+    access_log: str | None = None
+    otel: str | None = None
+    is_terminal: bool = False
+    on_stage: Callable[[str], None] | None = None
     on_ready: Callable[[str], None] | None = None
 
 
@@ -81,7 +93,10 @@ class _Generation:
     """The workers of one release."""
 
     release: LiveRelease | None
+    restarts: Restarts = field(default_factory=lambda: Restarts(live_s=time.monotonic()))
     workers: list[WorkerProcess] = field(default_factory=list)
+    told_stage: str = ""
+    is_rollback: bool = False
 
     @property
     def name(self) -> str:
@@ -96,27 +111,22 @@ class Supervisor:
     """
 
     def __init__(self, options: ServeOptions) -> None:
-        if options.host not in LOOPBACK_NAMES:
-            raise InputError(
-                f"Serving on {options.host!r} is refused: callers are not authenticated yet.",
-                hint="serve on 127.0.0.1 and put a proxy that authenticates in front",
-            )
-        host = "127.0.0.1" if options.host == "localhost" else options.host
-        try:
-            self._listener: socket.socket = listen(host, options.port)
-        except OSError as error:
-            raise InputError(
-                f"Port {options.port} of {host} cannot be used: {error.strerror}.", hint="choose another with --port"
-            ) from error
         self._options = options
-        port = self._listener.getsockname()[1]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._listener, self.url = _listen(options)
+        self._counters = ServerCounters(options.home)
+        self._spares = Spares(
+            Ground(
+                listen_fd=self._listener.fileno(),
+                is_terminal=options.is_terminal,
+                access_fd=1 if options.access_log == "-" else -1,
+            )
+        )
+        self._hangs = HangWatch(options.limits.hang_s)
         self._live: _Generation | None = None
         self._coming: _Generation | None = None
+        self._before: LiveRelease | None = None
         self._leaving: list[tuple[WorkerProcess, float]] = []
         self._refused: LiveRelease | None = None
-        self._crashes: dict[int, int] = {}
-        self._restart_at_s: dict[int, float] = {}
         self._next_look_s = 0.0
         self._look_failed = False
 
@@ -130,6 +140,16 @@ class Supervisor:
         """Process ids of the workers that answer now."""
         return [] if self._live is None else [w.pid for w in self._live.workers if w.state == "ready"]
 
+    @property
+    def spare_pids(self) -> list[int]:
+        """Process ids of the processes that wait to replace a worker."""
+        return self._spares.pids
+
+    @property
+    def counters(self) -> Path:
+        """The folder of the server's counters."""
+        return self._counters.folder
+
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set.
 
@@ -141,7 +161,9 @@ class Supervisor:
                 self._look_for_release()
                 self._advance_coming()
                 self._mend_live()
+                self._end_hung()
                 self._reap()
+                self._keep_spares()
                 stop.wait(_TICK_S)
         finally:
             self._end_all()
@@ -174,14 +196,10 @@ class Supervisor:
             coming.workers.append(self._start_worker(coming, 0))
         for worker in coming.workers:
             worker.poll()
-            if worker.state == "loading" and time.monotonic() - worker.started_s > _LOAD_S:
-                self._refuse(
-                    coming, Status(state="refused", code="step", message=f"Loading took over {_LOAD_S:.0f} s.")
-                )
-                return
-            if worker.state in {"refused", "dead"}:
-                died = f"The worker ended with code {worker.process.poll()} while loading {coming.name}."
-                self._refuse(coming, worker.refusal or Status(state="refused", code="step", message=died))
+            self._tell_stage(coming)
+            status = self._unfit(coming, worker)
+            if status is not None:
+                self._refuse(coming, status)
                 return
         if all(worker.state == "ready" for worker in coming.workers):
             missing = range(len(coming.workers), self._options.workers)
@@ -190,19 +208,45 @@ class Supervisor:
                 return
             self._go_live(coming)
 
+    def _unfit(self, coming: _Generation, worker: WorkerProcess) -> Status | None:
+        """Return why a worker shows that its release cannot be served, or None."""
+        if worker.state == "loading" and self._is_late(worker):
+            worker.kill()
+            message = f"Loading {coming.name} took over {self._options.limits.load_s:g} s ({_stage_of(worker)})."
+            return Status(state="refused", code="step", message=message)
+        if worker.state == "refused":
+            return worker.status
+        if worker.state == "dead":
+            died = f"The worker ended with code {worker.process.poll()} while loading {coming.name}"
+            return Status(state="refused", code="step", message=f"{died} ({_stage_of(worker)}).")
+        return None
+
+    def _is_late(self, worker: WorkerProcess) -> bool:
+        return time.monotonic() - worker.started_s > self._options.limits.load_s
+
+    def _tell_stage(self, coming: _Generation) -> None:
+        stage = _stage_of(coming.workers[0])
+        if self._options.on_stage is not None and stage != coming.told_stage:
+            coming.told_stage = stage
+            self._options.on_stage(stage)
+
     def _go_live(self, coming: _Generation) -> None:
         before = self._live
-        self._live, self._coming, self._refused = coming, None, None
-        self._crashes.clear()
-        self._restart_at_s.clear()
+        self._live, self._coming = coming, None
+        coming.restarts = Restarts(live_s=time.monotonic())
+        status = coming.workers[0].status
         _events.info("release_served", release=coming.name, url=self.url, workers=len(coming.workers))
-        differing = coming.workers[0].differing
-        if differing:
-            _events.warning("release_environment_differs", release=coming.name, differing=list(differing))
+        if status is not None:
+            self._spares.learn(status.libraries)
+            if status.differing:
+                _events.warning("release_environment_differs", release=coming.name, differing=list(status.differing))
         if before is None:
             if self._options.on_ready is not None:
                 self._options.on_ready(self.url)
             return
+        if not coming.is_rollback:  # else what was given up stays refused, and there is nothing to go back to
+            self._before, self._refused = before.release, None
+        self._counters.note(swaps=1)
         self._retire(before.workers)
 
     def _refuse(self, coming: _Generation, status: Status) -> None:
@@ -211,6 +255,7 @@ class Supervisor:
         if self._live is None:
             raise refusal_error(status)
         self._refused = coming.release
+        self._counters.note(refused=1)
         _events.error(
             "release_refused", release=coming.name, kept=self._live.name, code=status.code, message=status.message
         )
@@ -220,32 +265,53 @@ class Supervisor:
         if live is None:
             return
         for place, worker in enumerate(live.workers):
-            was_counted = worker.state in {"dead", "refused"}
             worker.poll()
+            if worker.state == "loading" and self._is_late(worker):
+                _events.error("worker_load_timed_out", pid=worker.pid, slot=worker.options.slot)
+                worker.end(0)
+                worker.poll()
             if worker.state not in {"dead", "refused"}:
                 continue
-            now, slot = time.monotonic(), worker.options.slot
-            if not was_counted or slot not in self._restart_at_s:
-                self._note_death(worker, now)
-            if now >= self._restart_at_s[slot]:
-                del self._restart_at_s[slot]
+            now_s, slot = time.monotonic(), worker.options.slot
+            if not live.restarts.is_noted(slot):
+                self._note_death(live, worker, now_s)
+            if live.restarts.is_due(slot, now_s=now_s):
+                live.restarts.started(slot)
                 live.workers[place] = self._start_worker(live, slot)
+        if live.restarts.is_hopeless:
+            self._roll_back(live)
 
-    def _note_death(self, worker: WorkerProcess, now: float) -> None:
-        slot = worker.options.slot
-        lived_s = now - worker.started_s
-        crashes = 0 if lived_s > _HEALTHY_S else self._crashes.get(slot, 0) + 1
-        self._crashes[slot] = crashes
-        wait_s = _BACKOFF_S[min(crashes, len(_BACKOFF_S) - 1)]
-        self._restart_at_s[slot] = now + wait_s
-        said = "" if worker.refusal is None else worker.refusal.message
-        _events.error(
-            "worker_died", pid=worker.pid, slot=slot, code=worker.process.poll(), restart_in_s=wait_s, message=said
+    def _note_death(self, live: _Generation, worker: WorkerProcess, now_s: float) -> None:
+        slot, code = worker.options.slot, worker.process.poll()
+        pause_s = live.restarts.died(
+            slot, now_s=now_s, ready_s=worker.ready_s, is_own_fault=worker.is_hung or code != -signal.SIGKILL
         )
+        self._counters.fold(worker.counters)
+        self._counters.note(restarts=1)
+        said = worker.status.message if worker.state == "refused" and worker.status is not None else ""
+        _events.error("worker_died", pid=worker.pid, slot=slot, code=code, restart_in_s=pause_s, message=said)
+
+    def _roll_back(self, live: _Generation) -> None:
+        before = self._before
+        if before is None or self._coming is not None:
+            return
+        _events.error("release_rolled_back", release=live.name, to=str(before.ref), reason="its workers keep dying")
+        self._counters.note(refused=1)
+        self._before, self._refused = None, live.release
+        self._coming = _Generation(before, is_rollback=True)
+
+    def _end_hung(self) -> None:
+        for worker, silent_s in self._hangs.hung([] if self._live is None else self._live.workers):
+            slot, release = worker.options.slot, worker.options.release
+            _events.error("worker_hung", pid=worker.pid, slot=slot, release=release, silent_s=round(silent_s, 1))
+            self._counters.note(hung=1)
+            worker.is_hung = True
+            worker.kill()
 
     def _start_worker(self, generation: _Generation, slot: int) -> WorkerProcess:
         release, options = generation.release, self._options
-        return WorkerProcess(
+        worker = self._spares.take()
+        worker.load(
             WorkerOptions(
                 pipeline=options.pipeline,
                 release=None if release is None else str(release.ref),
@@ -254,9 +320,23 @@ class Supervisor:
                 slot=slot,
                 names=(*sorted(LOOPBACK_NAMES), *(name.lower() for name in options.names)),
                 limits=options.limits,
-                listen_fd=self._listener.fileno(),
+                counters=str(self._counters.new_file(slot)),
+                access_log=options.access_log,
+                otel=options.otel,
             )
         )
+        return worker
+
+    def _keep_spares(self) -> None:
+        live, coming = self._live, self._coming
+        if coming is not None:
+            # The others of a release import while its first worker loads.
+            self._spares.keep(max(self._options.workers - max(len(coming.workers), 1), 0))
+            return
+        if live is None or any(worker.state != "ready" for worker in live.workers):
+            return  # those that load need the processor more
+        if time.monotonic() - max(worker.ready_s or 0.0 for worker in live.workers) > _SETTLED_S:
+            self._spares.keep(self._options.spares)
 
     def _retire(self, workers: list[WorkerProcess]) -> None:
         deadline_s = time.monotonic() + self._options.limits.drain_s + 5.0
@@ -269,12 +349,14 @@ class Supervisor:
         for worker, deadline_s in self._leaving:
             if worker.process.poll() is not None or time.monotonic() > deadline_s:
                 worker.end(0)
+                self._counters.fold(worker.counters)
             else:
                 staying.append((worker, deadline_s))
         self._leaving = staying
 
     def _end_all(self) -> None:
         self._listener.close()
+        self._spares.end()
         for generation in (self._live, self._coming):
             if generation is not None:
                 self._retire(generation.workers)
@@ -282,4 +364,27 @@ class Supervisor:
             worker.end(deadline_s - time.monotonic())
         self._leaving = []
         self._live = self._coming = None
+        self._counters.close()
         _events.info("server_stopped", url=self.url)
+
+
+def _listen(options: ServeOptions) -> tuple[socket.socket, str]:
+    if options.host not in LOOPBACK_NAMES:
+        raise InputError(
+            f"Serving on {options.host!r} is refused: callers are not authenticated yet.",
+            hint="serve on 127.0.0.1 and put a proxy that authenticates in front",
+        )
+    host = "127.0.0.1" if options.host == "localhost" else options.host
+    try:
+        listener = listen(host, options.port)
+    except OSError as error:
+        raise InputError(
+            f"Port {options.port} of {host} cannot be used: {error.strerror}.", hint="choose another with --port"
+        ) from error
+    port = listener.getsockname()[1]
+    return listener, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _stage_of(worker: WorkerProcess) -> str:
+    said = worker.status
+    return said.stage if said is not None and said.stage else "starting a worker"

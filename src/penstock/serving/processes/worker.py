@@ -1,12 +1,13 @@
 """A serving worker: the one process that holds a release's code and models and answers with them.
 
-Run by the supervisor as `python -P -m penstock.serving.processes.worker OPTIONS`. Tells it once whether it is ready or
-why it refuses; leaves when it is told to, or when the supervisor is gone.
+Run by the supervisor as `python -P -m penstock.serving.processes.worker ENDS`. It waits to be told what to load, says
+how it gets on, and leaves when it is told to, or when the supervisor is gone.
 """
 
 import asyncio
 import ctypes
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -26,95 +27,181 @@ from penstock.releases.manifest import decode_manifest
 from penstock.serving.http.app import App
 from penstock.serving.http.connections import Connections
 from penstock.serving.http.requests import Heads
-from penstock.serving.limits import Limits
+from penstock.serving.observe import metrics
+from penstock.serving.observe.counters import Counters, Worker
 from penstock.serving.predictions.log import PredictionLog
-from penstock.serving.processes.workers import Status, WorkerOptions
+from penstock.serving.processes.workers import Status, WorkerEnds, WorkerOptions
 from penstock.serving.program.load import Program, load_program
 from penstock.store.blobs import Blobs
 
 _PR_SET_PDEATHSIG = 1
+_BEAT_S = 0.5
+_INSTALLED = ("site-packages", "dist-packages")
+_MOST_LIBRARIES = 500
 _events = structlog.get_logger("penstock.serving")
 
 
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; return the exit code."""
-    options = msgspec.json.decode(arguments[0], type=WorkerOptions)
-    _follow_parent(options)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    ends = msgspec.json.decode(arguments[0], type=WorkerEnds)
+    lifeline = _follow_parent(ends)
+    log_events(is_terminal=ends.is_terminal)
+    _import_libraries(ends.libraries)
+    gc.collect()
+    gc.freeze()
+    options = _wait_for_order(ends)
+    if options is None:
+        return 0
+    lifeline.drain_s = options.limits.drain_s
     try:
-        program, differing = _load(options)
+        program, ready = _load(options, ends)
     except PenstockError as error:
-        _tell(options, Status(state="refused", code=error.code, message=error.message, hint=error.hint))
+        _tell(ends, Status(state="refused", code=error.code, message=error.message, hint=error.hint))
         return 3
     except Exception as error:  # noqa: BLE001  # the worker's edge: whatever the user's code did, the supervisor must hear of it
         message = f"The release cannot be loaded: {type(error).__qualname__}: {error}.\n{traceback.format_exc()}"
-        _tell(options, Status(state="refused", code="step", message=message))
+        _tell(ends, Status(state="refused", code="step", message=message))
         return 3
     # What is loaded stays: the collector need not walk the model on every full collection.
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(program, differing, options))
+        runner.run(_serve(program, ready, options, ends))
     # A function that never returns must not keep the process: its thread is left behind on purpose.
     sys.stderr.flush()
     os._exit(0)
 
 
-def _load(options: WorkerOptions) -> tuple[Program | None, tuple[str, ...]]:
+def log_events(*, is_terminal: bool) -> None:
+    """Send events to standard error: readable lines for people, JSON for programs."""
+    shown: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if is_terminal:
+        shown = structlog.dev.ConsoleRenderer()
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not is_terminal:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, shown],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _wait_for_order(ends: WorkerEnds) -> WorkerOptions | None:
+    """Return what to load; None when the supervisor is gone."""
+    with os.fdopen(ends.order_fd, "rb") as order:
+        line = order.readline()
+    return msgspec.json.decode(line, type=WorkerOptions) if line.endswith(b"\n") else None
+
+
+def _import_libraries(names: tuple[str, ...]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001  # a library may raise anything; the release says so itself if it needs it
+            _events.debug("library_not_imported", name=name, error=type(error).__qualname__)
+
+
+def _installed_modules(before: set[str]) -> tuple[str, ...]:
+    """Return what was imported since `before` from folders of installed packages: packages and their parts."""
+    found = set()
+    for name in sys.modules.keys() - before:
+        origin = getattr(sys.modules[name], "__file__", None) or ""
+        if name.count(".") <= 1 and any(f"/{folder}/" in origin for folder in _INSTALLED):
+            found.add(name)
+    return tuple(sorted(found)[:_MOST_LIBRARIES])
+
+
+def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Program | None, Status]:
     if options.manifest is None:
-        return None, ()
+        return None, Status(state="ready")
+    _tell(ends, Status(state="loading", stage=f"loading {options.release}"))
+    before = set(sys.modules)
     home = Path(options.home)
     blobs = Blobs(home / "blobs")
     manifest = decode_manifest(blobs.read(options.manifest))
     program = load_program(manifest, blobs, home / "code", limits=options.limits)
-    return program, tuple(environment_differences(manifest))
+    deadlines = [function.deadline_s or 0.0 for function in program.functions.values()]
+    ready = Status(
+        state="ready",
+        differing=tuple(environment_differences(manifest)),
+        longest_s=max(deadlines, default=0.0),
+        libraries=tuple(sorted({*ends.libraries, *_installed_modules(before)}))[:_MOST_LIBRARIES],
+    )
+    return program, ready
 
 
-async def _serve(program: Program | None, differing: tuple[str, ...], options: WorkerOptions) -> None:
+async def _serve(program: Program | None, ready: Status, options: WorkerOptions, ends: WorkerEnds) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
     clock = Clock()
     log = PredictionLog(Path(options.home), options.pipeline, worker=f"w{options.slot}-{os.getpid()}", clock=clock)
-    limits: Limits = options.limits
-    heads = Heads(frozenset(options.names), limits)
-    app = App(program, options.release or "", log=log, heads=heads, limits=limits, clock=clock)
-    connections = Connections(app, limits)
+    counters = Counters(
+        Path(options.counters),
+        Worker(
+            slot=options.slot,
+            pid=os.getpid(),
+            pipeline=options.pipeline,
+            release=options.release or "",
+            functions=() if program is None else tuple(program.functions),
+        ),
+    )
+    heads = Heads(frozenset(options.names), options.limits)
+    app = App(program, options.release or "", log=log, heads=heads, limits=options.limits, clock=clock)
+    connections = Connections(app, options.limits)
+    beating = asyncio.create_task(_beat(counters, log))
     try:
-        await connections.open(socket.socket(fileno=options.listen_fd))
-        _tell(options, Status(state="ready", differing=differing))
+        await connections.open(socket.socket(fileno=ends.listen_fd))
+        _tell(ends, ready)
         await told.wait()
         await connections.drain()
     finally:
+        beating.cancel()
         app.close()
         log.close()
+        _note(counters, log)
 
 
-def _tell(options: WorkerOptions, status: Status) -> None:
-    os.write(options.status_fd, msgspec.json.encode(status) + b"\n")
+async def _beat(counters: Counters, log: PredictionLog) -> None:
+    while True:
+        _note(counters, log)
+        await asyncio.sleep(_BEAT_S)
 
 
-def _follow_parent(options: WorkerOptions) -> None:
+def _note(counters: Counters, log: PredictionLog) -> None:
+    counters.beat()
+    counters.put(metrics.LOG_DROPPED, log.dropped)
+
+
+def _tell(ends: WorkerEnds, status: Status) -> None:
+    os.write(ends.status_fd, msgspec.json.encode(status) + b"\n")
+
+
+class _Lifeline:
+    """How long this process may go on when the supervisor is gone."""
+
+    drain_s = 0.0
+
+
+def _follow_parent(ends: WorkerEnds) -> _Lifeline:
     """Leave when the supervisor does, however it died; ignore Ctrl-C, which reaches the whole terminal group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if sys.platform == "linux":
         # Only Linux can ask the kernel for this; the thread below does it elsewhere, when Python code runs.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    threading.Thread(target=_watch_lifeline, args=(options,), name="lifeline", daemon=True).start()
+    lifeline = _Lifeline()
+    threading.Thread(target=_watch_lifeline, args=(ends, lifeline), name="lifeline", daemon=True).start()
+    return lifeline
 
 
-def _watch_lifeline(options: WorkerOptions) -> None:
-    os.read(options.lifeline_fd, 1)  # nothing is ever written: it returns when the supervisor's end is closed
+def _watch_lifeline(ends: WorkerEnds, lifeline: _Lifeline) -> None:
+    os.read(ends.lifeline_fd, 1)  # nothing is ever written: it returns when the supervisor's end is closed
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(options.limits.drain_s)
+    threading.Event().wait(lifeline.drain_s)
     os._exit(1)
 
 
