@@ -21,6 +21,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         load_s: Longest time a worker may take to load a release and to answer its examples.
         hang_s: Longest time a worker's event loop may stand still before the worker is replaced; never less than three
             times the longest deadline that the release declares.
+        connections: Callers that one worker is connected with at once; one more is answered 503.
     """
 
     body_bytes: int = 32 * 2**20
@@ -36,3 +37,4 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_rows: int = 4096
     load_s: float = 120.0
     hang_s: float = 30.0
+    connections: int = 10_000
