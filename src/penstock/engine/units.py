@@ -213,12 +213,13 @@ def _samples(node: Node, view: RunView) -> tuple[Given, ...]:
 
 
 def _sampled_rows(node: Node, view: RunView) -> tuple[Given, ...]:
-    """Return what a model under a function of rows was fitted on: the first frame or 2-D array that was given to it."""
+    """Return what the model under a function of rows was fitted on: the first frame or 2-D array given to it."""
     graph = view.job.graph
-    fitted = [graph.node(name) for name in sorted(all_needed_by(graph, node.name) & {n.name for n in graph.nodes})]
-    roles = {"model": 0, "baseline": 1}
-    for model in sorted((n for n in fitted if n.role in roles), key=lambda n: roles[n.role]):
-        for edge in model.edges:
+    ranks = {"model": 0, "baseline": 1, "step": 2}
+    known = {n.name: n for n in graph.nodes}
+    sources = [known[edge.node] for edge in node.edges if edge.node in known]
+    for source in sorted((n for n in sources if n.role in ranks), key=lambda n: ranks[n.role]):
+        for edge in source.edges:
             run = view.runs.get(edge.node)
             if run is None:
                 continue
