@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?=
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-fast rehearse-kills check fix bench docs clean
+.PHONY: demo test test-fast rehearse-kills check fix bench docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,7 +15,7 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas]' --group test --group check
+	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas,grpc]' --group test --group check
 	touch $@
 
 demo: $(VENV)/.base  ## Install, then run the movies pipeline from data to served answers. DATA=dir uses real data.
@@ -48,6 +48,10 @@ bench: $(VENV)/.test  ## Every benchmark; prints ratios against the bare library
 
 docs: $(VENV)/.test  ## Regenerate the reference pages.
 	$(BIN)/python tools/reference.py
+
+proto: $(VENV)/.test  ## Generate the messages of the Open Inference Protocol from their description.
+	$(BIN)/python -m pip install --quiet grpcio-tools==1.81.1
+	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/penstock/serving/protocols/oip/inference.proto
 
 clean:
 	rm -rf $(VENV) .penstock .mypy_cache .ruff_cache .pytest_cache
