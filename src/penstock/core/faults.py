@@ -25,6 +25,17 @@ POINTS = frozenset({
     "release_after_commit",
     "migration_mid",
     "prediction_mid_write",
+    "feedback_before_sync",
+    "compaction_before_intake",
+    "compaction_before_remove",
+    "compaction_mid_remove",
+    "tidy_before_commit",
+    "tidy_after_commit",
+    "batch_before_part",
+    "batch_after_part",
+    "batch_before_done",
+    "stream_before_commit",
+    "stream_after_commit",
 })  # fmt: skip
 
 _visits: dict[str, int] = {}

@@ -29,6 +29,7 @@ _events = structlog.get_logger("penstock.serving")
 _NOISE_BYTES = 10
 _SYNC_S = 0.05
 _SEGMENT_BYTES = 64 * 2**20
+_SEGMENT_S = 600.0
 _BUFFER_BYTES = 16 * 2**20
 
 Durability = Literal["group", "request"]
@@ -176,7 +177,8 @@ class Segments:
         folder: Where they lie.
         worker: Part of their names.
         clock: Names them.
-        segment_bytes: Size at which a new one is started.
+        segment_bytes: Size at which a new one is started; one is started after ten minutes in any case, since only
+            finished ones are compacted.
     """
 
     def __init__(self, folder: Path, *, worker: str, clock: Clock, segment_bytes: int = _SEGMENT_BYTES) -> None:
@@ -188,6 +190,7 @@ class Segments:
         self._seed = 0
         self._size = 0
         self._started = 0
+        self._end_s = 0.0
         # The syncing thread must not sync a descriptor that was closed meanwhile.
         self._lock = threading.Lock()
 
@@ -197,7 +200,7 @@ class Segments:
         Raises:
             OSError: The disk is full or cannot be written; nothing of them stays.
         """
-        if self._file < 0 or self._size > self._segment_bytes:
+        if self._file < 0 or self._size > self._segment_bytes or self._clock.monotonic_s() > self._end_s:
             self._start()
         seed = self._seed
         data = b"".join([frame(json, seed=seed, attached=body) for json, body in items])
@@ -237,7 +240,7 @@ class Segments:
         name = f"{int(self._clock.now().timestamp() * 1000):013d}-{self._worker}-{self._started:06d}-{seed:08x}.log"
         file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX)
             is_there = os.fstat(file).st_nlink > 0
         except OSError:
             os.close(file)
@@ -248,3 +251,4 @@ class Segments:
         with self._lock:
             self._file, self._seed, self._size = file, seed, 0
             self._started += 1
+        self._end_s = self._clock.monotonic_s() + _SEGMENT_S

@@ -218,6 +218,15 @@ def frames_of(descriptor: int, seed: int) -> Iterator[Frame | Damage]:
             place = after
 
 
+def frame_at(data: mmap.mmap, place: int, seed: int) -> Frame | None:
+    """Return the good frame whose entry begins at `place`; None when none does."""
+    for start, has_rows in ((place - _HEAD.size, False), (place - _HEAD.size - _LENGTH.size, True)):
+        payload = _payload_at(data, start, seed) if start >= 0 else None
+        if payload is not None:
+            return _decode(payload, has_rows=has_rows)
+    return None
+
+
 def _next_good(data: mmap.mmap, place: int, seed: int) -> int:
     while (place := data.find(_MAGIC, place)) >= 0:
         if _payload_at(data, place, seed) is not None:
