@@ -6,9 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,95 +17,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import DamagedError, StepError
 from penstock.core.records import Artifact
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.limits import Limits
 from penstock.serving.predictions.reading import read_predictions
-from penstock.serving.processes.background import Server, start
-from penstock.serving.processes.supervisor import LiveRelease, ServeOptions
+from penstock.serving.processes.background import start
+from penstock.serving.processes.supervisor import LiveRelease
 from penstock.store.blobs import Blobs
+from serving_load import Load, Shelf, is_alive, options_for, release_of, wait_until
 from serving_release import CODE, make_artifact_release, make_release
 
-LIMITS = Limits(linger_s=0.3)
 BROKEN = "raise RuntimeError('this release is broken')\n" + CODE
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited too long until {what}"
-        threading.Event().wait(0.01)
-
-
-@dataclass
-class Shelf:
-    """The release that is current; a test puts another one there."""
-
-    release: LiveRelease | None
-
-    def look(self) -> LiveRelease | None:
-        return self.release
-
-
-@dataclass
-class Load:
-    """Threads that ask without pause and note every answer and every failure."""
-
-    url: str
-    ids: list[str] = field(default_factory=list)
-    releases: dict[str, int] = field(default_factory=dict)
-    mismatched: int = 0
-    failures: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def ask(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=30) as client:
-            while not self._stop.is_set():
-                self._ask_once(client)
-
-    def _ask_once(self, client: httpx.Client) -> None:
-        try:
-            reply = client.post("/movies/which", json={"n": 1})
-        except httpx.HTTPError as error:
-            with self._lock:
-                self.failures.append(repr(error))
-            return
-        with self._lock:
-            if reply.status_code != 200:
-                self.failures.append(reply.text)
-                return
-            body = reply.json()
-            self.ids.append(body["prediction_id"])
-            self.releases[body["release"]] = self.releases.get(body["release"], 0) + 1
-            self.mismatched += body["answer"] != body["release"].replace("movies@", "v")
-
-    @contextlib.contextmanager
-    def running(self, threads: int = 4) -> Iterator["Load"]:
-        started = [threading.Thread(target=self.ask) for _ in range(threads)]
-        for thread in started:
-            thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            for thread in started:
-                thread.join()
-
-
-def options_for(home: Path, shelf: Shelf, workers: int = 1) -> ServeOptions:
-    return ServeOptions(
-        pipeline="movies",
-        home=home,
-        current_release=shelf.look,
-        port=0,
-        workers=workers,
-        poll_s=0.05,
-        limits=LIMITS,
-    )
-
-
-def release_of(server: Server) -> str:
-    release: str = httpx.get(server.url + "/readyz").json()["release"]
-    return release
 
 
 @pytest.mark.slow
@@ -262,10 +179,3 @@ def test_workers_leave_when_the_supervisor_is_killed(tmp_path: Path) -> None:
         process.wait()
         wait_until(lambda: not is_alive(body["answer"]), "the worker is gone")
     assert [p.id for p in read_predictions(tmp_path, "movies")] == [body["prediction_id"]]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -17,7 +17,7 @@ import msgspec
 from penstock.core.process import is_running
 from penstock.core.records import Record
 from penstock.serving.observe import metrics
-from penstock.serving.observe.counters import Read, read_beat, read_counters
+from penstock.serving.observe.counters import Read, read_counters
 from penstock.serving.observe.metrics import Key
 
 _FOLDER = re.compile(r"serving-(?P<pid>[0-9]+)-[0-9a-f]+")
@@ -104,10 +104,6 @@ class ServerCounters:
         """Return the path of the file that a new worker is to make."""
         self._made += 1
         return self.folder / f"w{slot}-{self._made:06d}.counters"
-
-    def beat_s(self, path: Path) -> float | None:
-        """Return the monotonic time of a worker's last beat; None when it has no file."""
-        return read_beat(path)
 
     def note(self, *, restarts: int = 0, hung: int = 0, swaps: int = 0, refused: int = 0) -> None:
         """Add to what the supervisor counts."""

@@ -15,6 +15,7 @@ from penstock.core.errors import InputError, PenstockError
 from penstock.core.refs import ReleaseRef
 from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.serving.limits import Limits
+from penstock.serving.observe.counters import read_beat
 from penstock.serving.observe.totals import ServerCounters
 from penstock.serving.processes.hangs import HangWatch
 from penstock.serving.processes.restarts import Restarts
@@ -121,7 +122,7 @@ class Supervisor:
                 access_fd=1 if options.access_log == "-" else -1,
             )
         )
-        self._hangs = HangWatch(options.limits.hang_s)
+        self._hangs = HangWatch(options.limits.hang_s, now_s=time.monotonic())
         self._live: _Generation | None = None
         self._coming: _Generation | None = None
         self._before: LiveRelease | None = None
@@ -301,12 +302,20 @@ class Supervisor:
         self._coming = _Generation(before, is_rollback=True)
 
     def _end_hung(self) -> None:
-        for worker, silent_s in self._hangs.hung([] if self._live is None else self._live.workers):
-            slot, release = worker.options.slot, worker.options.release
-            _events.error("worker_hung", pid=worker.pid, slot=slot, release=release, silent_s=round(silent_s, 1))
-            self._counters.note(hung=1)
-            worker.is_hung = True
-            worker.kill()
+        if self._live is None or not self._hangs.is_due(time.monotonic()):
+            return
+        for worker in self._live.workers:
+            if worker.state != "ready" or worker.ready_s is None or worker.status is None:
+                continue
+            silent_s = self._hangs.silence_s(
+                read_beat(worker.counters), ready_s=worker.ready_s, longest_s=worker.status.longest_s
+            )
+            if silent_s is not None:
+                slot, release = worker.options.slot, worker.options.release
+                _events.error("worker_hung", pid=worker.pid, slot=slot, release=release, silent_s=round(silent_s, 1))
+                self._counters.note(hung=1)
+                worker.is_hung = True
+                worker.kill()
 
     def _start_worker(self, generation: _Generation, slot: int) -> WorkerProcess:
         release, options = generation.release, self._options
