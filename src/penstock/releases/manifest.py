@@ -14,6 +14,8 @@ from penstock.core.settings import Policy
 from penstock.pipeline.graph import Graph
 
 FORMAT = 1
+# Left out while they are empty, so that releases made before there were such fields keep their hash.
+_LATER = ("inputs", "stand_ins")
 
 
 class ReleasedDataset(Record, frozen=True, kw_only=True):
@@ -45,6 +47,40 @@ class Example(Record, frozen=True, kw_only=True):
     answer: Any
 
 
+class StandIn(Record, frozen=True, kw_only=True):
+    """A faster equivalent of a model that a serve function takes, and the proof that it answers the same.
+
+    What is proven is in here and under the release's hash; how much faster it is depends on the machine, so it is
+    measured where the release is made (kept with the run) and again where it is served.
+
+    Attributes:
+        kind: How it answers: "folded", "lightgbm-rows", "onnx"...; "original" where nothing was proven equal.
+        artifact: What it consists of; None when the model itself is enough.
+        methods: Methods of the model that it answers; all others are the model's own.
+        forms: Forms of rows it reads; all others go to the model.
+        relative: Tolerance: numbers may differ by `absolute + relative * |original|`, labels not at all.
+        difference: Largest difference found, relative to numbers above 1, rounded up to a power of ten.
+        rows: Rows of the pipeline's own data on which both answered the same.
+        made_up: Further rows, made up from the values of those.
+        requests: Example requests that the serve function answered the same with both.
+        sample: A few made-up rows, to prove it once more where it is served.
+        refused: Why other kinds were not taken, by kind.
+    """
+
+    kind: str
+    artifact: Artifact | None = None
+    methods: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
+    relative: float = 0.0
+    absolute: float = 0.0
+    difference: float = 0.0
+    rows: int = 0
+    made_up: int = 0
+    requests: int = 0
+    sample: Artifact | None = None
+    refused: dict[str, str] = {}
+
+
 class Manifest(Record, frozen=True, kw_only=True):
     """A release, whole.
 
@@ -59,6 +95,7 @@ class Manifest(Record, frozen=True, kw_only=True):
         examples: By serve node: requests and answers used to prove that serving equals the pipeline.
         inputs: By serve node that takes rows: the columns it was released with, name and polars type.
         champion: Hash of the release this one was compared with, or None.
+        stand_ins: By serve or fallback function and argument: the faster equivalent of the model it takes.
     """
 
     format: int = FORMAT
@@ -75,13 +112,21 @@ class Manifest(Record, frozen=True, kw_only=True):
     checks: tuple[CheckResult, ...]
     evaluations: dict[str, ReleasedEvaluation]
     examples: dict[str, tuple[Example, ...]] = {}
-    inputs: dict[str, tuple[tuple[str, str], ...]] = {}
     champion: str | None = None
+    # Fields that came later stand at the end, in the order of `_LATER`.
+    inputs: dict[str, tuple[tuple[str, str], ...]] = {}
+    stand_ins: dict[str, dict[str, StandIn]] = {}
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the manifest as canonical JSON; its digest is the hash of the release."""
-    return msgspec.json.encode(manifest, order="deterministic")
+    data = msgspec.json.encode(manifest, order="deterministic")
+    for name in reversed(_LATER):
+        empty = f',"{name}":{{}}}}'.encode()
+        if not data.endswith(empty):
+            break
+        data = data[: -len(empty)] + b"}"
+    return data
 
 
 def decode_manifest(data: bytes) -> Manifest:

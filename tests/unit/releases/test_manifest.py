@@ -13,7 +13,7 @@ from released_parts import make_manifest
 from penstock.core.records import CheckResult, Interval
 from penstock.core.settings import Policy, StepPolicy
 from penstock.pipeline.graph import CodeFile
-from penstock.releases.manifest import Example, Manifest, decode_manifest, encode_manifest, manifest_hash
+from penstock.releases.manifest import Example, Manifest, StandIn, decode_manifest, encode_manifest, manifest_hash
 from penstock.store.blobs import Blobs
 
 # Kept from the first version: a change of this hash makes every known release another one. Raise FORMAT with it.
@@ -66,6 +66,8 @@ CHANGES: dict[str, Callable[[Manifest], Manifest]] = {
     "answer": lambda m: replace(m, examples={"find": (Example(fields={"movie_id": 1}, answer="Alien"),)}),
     "champion": lambda m: replace(m, champion="e" * 64),
     "goal": lambda m: replace(m, goal="Another."),
+    "columns of a serve function": lambda m: replace(m, inputs={"find": (("movie_id", "Int64"),)}),
+    "stand-in": lambda m: replace(m, stand_ins={"find": {"model": StandIn(kind="folded")}}),
 }
 
 

@@ -3,6 +3,7 @@
 This runs user code, so only serving workers and short-lived processes call it; never the supervisor.
 """
 
+import dataclasses
 import functools
 import importlib
 import sys
@@ -21,6 +22,8 @@ from penstock.pipeline.snapshot import lay_out, tree_digest
 from penstock.releases.manifest import Manifest
 from penstock.serving.limits import Limits
 from penstock.serving.program.fields import Fields, make_fields
+from penstock.serving.program.stand_ins.binding import Bind, Binding
+from penstock.serving.program.stand_ins.model import original_of
 from penstock.serving.program.values import Values, values_of_rows
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
@@ -42,6 +45,7 @@ class ServeFunction:
         deadline_s: How long this one may take before the fallback answers; None without a limit.
         examples: Requests that the release was made with, as plain JSON.
         key: The field that says whom or what the answer is about: one named like the key of a dataset; or None.
+        stand_ins: The faster equivalents among its arguments.
     """
 
     name: str
@@ -53,6 +57,13 @@ class ServeFunction:
     key: str | None
     examples: tuple[dict[str, Any], ...]
     _bound: Callable[..., object]
+    _plain: Callable[..., object]
+    stand_ins: tuple[object, ...] = ()
+
+    @property
+    def original(self) -> "ServeFunction":
+        """This function with the models as they were released in place of their equivalents."""
+        return dataclasses.replace(self, _bound=self._plain, stand_ins=())
 
     def call(self, fields: msgspec.Struct) -> object:
         """Call the function with parsed fields (those of a serve function suit its fallback)."""
@@ -158,7 +169,9 @@ def answers(program: Program, node: str, requests: Iterable[Mapping[str, Any]]) 
     return found
 
 
-def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: Limits = _LIMITS) -> Program:
+def load_program(
+    manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: Limits = _LIMITS, bind: Bind | None = None
+) -> Program:
     """Load a release: verify and bind every artifact, import the code snapshot, prepare the fields.
 
     One release per process: Python keeps the modules it has imported.
@@ -168,6 +181,8 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
         blobs: Where its artifacts and code files are.
         code_root: Folder for laid-out snapshots; this one goes to a folder named by its digest.
         limits: Bounds on requests.
+        bind: What a function gets for an argument, given its own name, the argument's and the value loaded; None for
+            the faster equivalents that the release has proven.
 
     Raises:
         DamagedError: A stored artifact or code file is not what was stored.
@@ -177,7 +192,7 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
     graph = manifest.graph
     folder = _put_on_path(graph, blobs, code_root)
     nodes = [node for node in graph.nodes if node.role in {"serve", "fallback"}]
-    arguments = _Arguments(blobs)
+    arguments = _Arguments(blobs, bind or Binding(manifest, blobs).bind)
     parts = {
         node.name: _Parts(
             function := _import_function(node, folder),
@@ -205,9 +220,16 @@ def load_program(manifest: Manifest, blobs: Blobs, code_root: Path, *, limits: L
 
 
 @dataclass(frozen=True, slots=True)
+class _Bound:
+    call: Callable[..., object]
+    plain: Callable[..., object]
+    stand_ins: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     function: Callable[..., object]
-    bound: Callable[..., object]
+    bound: _Bound
     fields: Fields
 
 
@@ -229,7 +251,9 @@ def _serve_function(
         deadline_s=deadline_s,
         key=key,
         examples=examples,
-        _bound=parts.bound,
+        stand_ins=parts.bound.stand_ins,
+        _bound=parts.bound.call,
+        _plain=parts.bound.plain,
     )
 
 
@@ -253,9 +277,7 @@ def _put_on_path(graph: Graph, blobs: Blobs, code_root: Path) -> str:
     return folder
 
 
-def _bind(
-    node: Node, function: Callable[..., object], manifest: Manifest, arguments: "_Arguments"
-) -> Callable[..., object]:
+def _bind(node: Node, function: Callable[..., object], manifest: Manifest, arguments: "_Arguments") -> _Bound:
     kept = manifest.serving.get(node.name, {})
     makers: dict[str, Callable[[], object]] = {}
     values: dict[str, object] = {}
@@ -269,8 +291,13 @@ def _bind(
         if edge.form == "batches":  # an iterator is used up by one call, so each call gets its own
             makers[edge.argument] = arguments.batches(artifact)
         else:
-            values[edge.argument] = arguments.load(artifact, edge)
-    return _remade(functools.partial(function, **values), makers)
+            values[edge.argument] = arguments.load(artifact, edge, node)
+    plain = {name: original_of(value) for name, value in values.items()}
+    return _Bound(
+        _remade(functools.partial(function, **values), makers),
+        _remade(functools.partial(function, **plain), makers),
+        tuple(value for name, value in values.items() if value is not plain[name]),
+    )
 
 
 def _remade(bound: Callable[..., object], makers: Mapping[str, Callable[[], object]]) -> Callable[..., object]:
@@ -286,15 +313,16 @@ def _remade(bound: Callable[..., object], makers: Mapping[str, Callable[[], obje
 class _Arguments:
     """Loads each (artifact, form) once, however many functions take it."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, bind: Bind) -> None:
         self._blobs = blobs
+        self._bind = bind
         self._loaded: dict[tuple[str, str], object] = {}
 
-    def load(self, artifact: Artifact, edge: Edge) -> object:
+    def load(self, artifact: Artifact, edge: Edge, node: Node) -> object:
         key = (artifact.digest, edge.form)
         if key not in self._loaded:
             self._loaded[key] = codecs.load(artifact, self._blobs, form=edge.form, verify="full")
-        return self._loaded[key]
+        return self._bind(node.name, edge.argument, self._loaded[key])
 
     def batches(self, artifact: Artifact) -> Callable[[], object]:
         table: Any = codecs.load(artifact, self._blobs, form="arrow", verify="full")
