@@ -49,7 +49,7 @@ def call_joined(function: ServeFunction, questions: list[Question]) -> list[Outc
     parts: list[RowsGiven] = [getattr(question.fields[0], name) for question in questions]
     try:
         rows = join_rows(parts, form, function.fields.columns)
-        values = function.values(function.fields.type(**{name: rows}))
+        values = function.values(function.fields.type(**{name: rows})).listed()
     except USER_ERRORS:
         return [call(function, question) for question in questions]
     outcomes, start = [], 0

@@ -36,6 +36,11 @@ class Values:
             return Values(self._raw.slice(start, count))
         return Values(self._raw[start : start + count])
 
+    def listed(self) -> "Values":
+        """Return the same answers as Python values at once, where each would be one by one."""
+        is_array = isinstance(self._raw, np.ndarray)
+        return Values(self.to_list()) if is_array and self._is_finite() else self
+
     def to_list(self) -> list[Any]:
         """Return the answers as Python values; rows of a frame become dictionaries."""
         if isinstance(self._raw, pl.DataFrame):
@@ -51,13 +56,17 @@ class Values:
         Raises:
             AnswerError: One holds NaN or an infinity, or is of a type that JSON cannot show.
         """
-        if isinstance(self._raw, np.ndarray) and self._raw.dtype.kind == "f" and not np.isfinite(self._raw).all():
+        if not self._is_finite():
             raise AnswerError(
                 "The answer holds NaN or an infinity, which JSON cannot show.",
                 hint="return None where there is no value",
                 is_not_finite=True,
             )
         return encode_answer(self.to_list())
+
+    def _is_finite(self) -> bool:
+        raw = self._raw
+        return not isinstance(raw, np.ndarray) or raw.dtype.kind != "f" or bool(np.isfinite(raw).all())
 
     def one_json(self) -> bytes:
         """Return the JSON of the first answer, the only one of a function of fields.
