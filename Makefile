@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 TORCH ?= torch==2.13.0
+PEERS ?= $(HOME)/.cache/penstock-serving-peers
 
-.PHONY: demo test test-fast rehearse-kills check fix bench docs proto clean
+.PHONY: demo test test-fast rehearse-kills check fix bench bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +46,12 @@ fix: $(VENV)/.test  ## Let the formatter and the linter mend what they can.
 
 bench: $(VENV)/.test  ## Every benchmark; prints ratios against the bare library in the same run.
 	$(BIN)/python -m benchmarks
+
+bench-serving-peers: $(VENV)/.test  ## Install the servers that ours is compared with, in environments of their own under PEERS (4 GB).
+	$(BIN)/python -m benchmarks.serving install --peers $(PEERS)
+
+bench-serving: bench-serving-peers  ## Serving beside seven other servers, in turn on the same core. Needs wrk; about 40 minutes.
+	$(BIN)/python -m benchmarks.serving run --peers $(PEERS)
 
 docs: $(VENV)/.test  ## Regenerate the reference pages.
 	$(BIN)/python tools/reference.py
