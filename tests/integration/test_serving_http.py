@@ -88,7 +88,8 @@ def test_a_wrong_field_is_named_with_what_was_expected(client: httpx.Client) -> 
         ("GET", "/%2e%2e/%00", {}, 404),
         ("POST", "/movies/recommend", {"content": b"{}"}, 415),
         ("POST", "/movies/recommend", {"data": {"user_id": 1}}, 415),
-        ("POST", "/movies/recommend", {"json": {}, "headers": {"content-encoding": "gzip"}}, 415),
+        ("POST", "/movies/recommend", {"json": {}, "headers": {"content-encoding": "gzip"}}, 400),
+        ("POST", "/movies/recommend", {"json": {}, "headers": {"content-encoding": "br"}}, 415),
         ("POST", "/movies/recommend", {"content": b"{", "headers": {"content-type": "application/json"}}, 400),
         ("POST", "/movies/recommend", {"json": {"user_id": 1}, "headers": {"host": "evil.example"}}, 403),
         ("GET", "/docs", {"headers": {"host": "evil.example"}}, 403),
@@ -203,7 +204,7 @@ def test_an_endless_chunked_body_is_cut_off(server: Server) -> None:
 
 def test_a_silent_connection_is_closed(server: Server) -> None:
     """Half a head, and then nothing, is not waited for."""
-    assert talk(server, HEAD) == b""
+    assert talk(server, HEAD).split(b" ")[1] == b"408"
     assert talk(server, b"") == b""
 
 
@@ -244,4 +245,4 @@ def test_artifacts_reach_the_functions_that_name_them(tmp_path: Path) -> None:
         assert client.post("/movies/lookup", json={"movie_id": 1}).json()["answer"] == "aa"
         reply = client.post("/movies/score", json=[{"x": 1}, {"x": 2}])
         assert reply.json()["answer"] == [{"x": 2}, {"x": 4}]
-    assert [p.fields for p in read_predictions(tmp_path, "movies")] == [{"movie_id": 1}, [{"x": 1}, {"x": 2}]]
+    assert [p.fields for p in read_predictions(tmp_path, "movies")] == [{"movie_id": 1}, {"x": 1}, {"x": 2}]

@@ -42,9 +42,7 @@ class Reply(msgspec.Struct, frozen=True):
 def refusal(error: RequestError) -> Reply:
     """Return the reply to a request that is refused."""
     body = {"code": error.reason, "message": error.message, "field": error.field or None, "hint": error.hint or None}
-    # What is left of a refused body is not read, so the connection cannot carry another request.
-    headers: tuple[Header, ...] = ((b"connection", b"close"),) if error.status in {408, 413, 431} else ()
-    return Reply(error.status, msgspec.json.encode({"error": body}), headers=headers)
+    return Reply(error.status, msgspec.json.encode({"error": body}))
 
 
 Handler = Callable[[Request, Respond], None]

@@ -1,230 +1,199 @@
-"""The raw ASGI application of one worker: a route per serve function, and a few pages made when it starts."""
+"""The table of routes of one worker: who may ask what, and the refusals of everything else."""
 
-import asyncio
 import difflib
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
 
-from penstock.core.clock import Clock
-from penstock.serving.http.openapi import HTML, PAGE_POLICY, describe_api, render_page
-from penstock.serving.http.replies import Receive, Scope, Send, send_reply
-from penstock.serving.http.requests import Heads, read_body
+from penstock.core.errors import InputError
+from penstock.serving.http.bodies import check_coding, too_large
+from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
-from penstock.serving.messages import Reply, refusal
-from penstock.serving.predictions.log import LogEntry, PredictionLog
-from penstock.serving.program.load import Program, ServeFunction, user_frames
+from penstock.serving.messages import Permission, Reply, Request, Respond, Route, refusal
 from penstock.serving.refusals import RequestError
 
+PERMISSIONS: frozenset[Permission] = frozenset({"read", "predict", "feedback"})
+_BODILESS = frozenset({"GET", "HEAD"})
+_LONGEST_SHOWN = 256
+_FAILED = Reply(500, b'{"error":{"code":"internal","message":"The server failed on this request."}}')
 _events = structlog.get_logger("penstock.serving")
-_encode_fields: Callable[[object], bytes] = msgspec.json.Encoder().encode
-_NULL = msgspec.Raw(b"null")
 
 
 class App:
-    """Answers requests with one release.
+    """Answers requests by the routes it is given.
 
     Args:
-        program: The release, loaded; None answers 503 everywhere but `/healthz`.
-        release: Its reference as text, "movies@3".
-        log: Where predictions go.
+        routes: By exact path.
+        release: Reference of the release that they answer with, "movies@3"; "" when there is none yet, which answers
+            503 everywhere but at `/healthz`.
         heads: The check on each request's head.
         limits: Bounds on requests.
-        clock: The time of predictions.
+        refused: Told the status of each request that is refused.
+
+    Attributes:
+        draining: The worker is about to leave; `/readyz` says so.
+
+    Raises:
+        InputError: A route declares a permission that does not exist.
     """
 
     def __init__(
         self,
-        program: Program | None,
+        routes: Mapping[str, Route],
         release: str,
         *,
-        log: PredictionLog,
         heads: Heads,
         limits: Limits,
-        clock: Clock,
+        refused: Callable[[int], None] = lambda _status: None,
     ) -> None:
+        for path, route in routes.items():
+            if route.permission not in PERMISSIONS:
+                raise InputError(
+                    f"Route {path!r} declares no permission that exists.", hint=f"one of {sorted(PERMISSIONS)}"
+                )
         self._release = release
-        self._log = log
         self._heads = heads
         self._limits = limits
-        self._clock = clock
-        self._ready = program is not None
-        self._functions: dict[str, ServeFunction] = {}
-        self._pages: dict[str, Reply] = {}
-        if program is not None:
-            self._functions = {f"/{program.pipeline}/{name}": f for name, f in program.functions.items()}
-            self._pages = _make_pages(program, release)
-        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="serve")
+        self._refused = refused
+        own = {
+            "/healthz": Route(methods=frozenset({"GET"}), permission="read", handle=_say_up),
+            "/readyz": Route(methods=frozenset({"GET"}), permission="read", handle=self._say_ready),
+        }
+        self._routes: dict[str, Route] = {**routes, **own}
+        # "/v2/*" stands for all below that has no route of its own.
+        self._below = {path[:-2]: route for path, route in routes.items() if path.endswith("/*")}
+        # Below the first part of a path, all speak one protocol: a path that is not there is refused in its shape.
+        self._shapes = {_first(path): route.refuse for path, route in routes.items() if route.refuse is not None}
         self.draining = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (the ASGI interface)."""
-        if scope["type"] != "http":
-            return
-        try:
-            reply = await self._reply(scope, receive)
-        except RequestError as error:
-            reply = refusal(error)
-        except Exception:  # noqa: BLE001  # the server's edge: a fault of ours must not take the connection down
-            _events.exception("request_failed")
-            reply = Reply(500, b'{"error":{"code":"internal","message":"The server failed on this request."}}')
-        await send_reply(send, reply, closing=self.draining)
-
-    def close(self) -> None:
-        """Let go of the threads; a function that never returns is left behind."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        headers = self._heads.check(scope)
-        path: str = scope["path"]
-        function = self._functions.get(path)
-        if function is None:
-            return self._page(path, scope["method"])
-        if scope["method"] != "POST":
-            raise _wrong_method("POST")
-        self._heads.check_body(headers)
-        body = await read_body(receive, self._limits)
-        return await self._predict(function, body)
-
-    def _page(self, path: str, method: str) -> Reply:
-        if not self._ready and path != "/healthz":
-            return self._readiness()
-        if path == "/healthz":
-            found: Reply | None = Reply(200, b'{"status":"up"}')
-        elif path == "/readyz":
-            found = self._readiness()
+    def handle(self, request: Request, respond: Respond) -> None:
+        """Answer a whole request; never raises, and calls `respond` exactly once, now or later."""
+        found = self.admit(request, len(request.body))
+        if isinstance(found, Route):
+            self.answer(found, request, respond)
         else:
-            found = self._pages.get(path)
-        if found is None:
-            near = difflib.get_close_matches(path[:256], [*self._functions, *self._pages], n=1)
-            raise RequestError(
-                "There is nothing at this path.",
-                status=404,
-                reason="not_found",
-                hint=f"did you mean {near[0]}?" if near else "GET / lists what there is",
-            )
-        if method not in {"GET", "HEAD"}:
-            raise _wrong_method("GET")
-        return found
+            respond(found)
+
+    def admit(self, request: Request, length: int) -> Route | Reply:
+        """Return the route of a request whose body has not been read, or the reply that refuses it.
+
+        Args:
+            request: Its body is not looked at.
+            length: Bytes of the body as declared; -1 when it is not.
+        """
+        try:
+            return self._find(request, length)
+        except RequestError as error:
+            return self.refuse(error, request.path)
+        except _Said as said:
+            return said.reply
+
+    def answer(self, route: Route, request: Request, respond: Respond) -> None:
+        """Answer an admitted request; never raises."""
+        try:
+            route.handle(request, respond)
+        except RequestError as error:
+            self._refused(error.status)
+            respond(refusal(error) if route.refuse is None else route.refuse(error))
+        except Exception:  # noqa: BLE001  # the server's edge: a fault of ours must not take the connection down
+            _events.exception("request_failed", path=request.path)
+            respond(_FAILED)
+
+    def refuse(self, error: RequestError, path: str) -> Reply:
+        """Return a refusal in the shape of the protocol that is spoken at `path`."""
+        route = self._routes.get(path)
+        shape = self._shapes.get(_first(path)) if route is None else route.refuse
+        self._refused(error.status)
+        return refusal(error) if shape is None else shape(error)
+
+    def busy(self) -> Reply:
+        """Return the reply to a caller for whom there is no room."""
+        error = {"code": "busy", "message": "There are too many connections.", "hint": "try again in a second"}
+        return Reply(503, msgspec.json.encode({"error": error}), headers=((b"retry-after", b"1"),))
+
+    def _find(self, request: Request, length: int) -> Route:
+        self._heads.check(request.headers)
+        path, method = request.path, request.method
+        route = self._routes.get(path) or self._above(path)
+        if not self._release and path != "/healthz":
+            raise _Said(self._readiness())
+        if method == "OPTIONS" and (route is not None or path == "*"):
+            raise _Said(Reply(204, b"", headers=((b"allow", _allowed(route)),)))
+        if route is None:
+            raise self._not_found(path)
+        if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
+            raise _Said(self._wrong_method(route, path))
+        if method not in _BODILESS and route.kinds:
+            _check_kind(route, request)
+        check_coding(request)
+        if length > self._limits.body_bytes:
+            raise too_large(self._limits)
+        return route
+
+    def _above(self, path: str) -> Route | None:
+        while path and self._below:
+            path = path.rpartition("/")[0]
+            if path in self._below:
+                return self._below[path]
+        return None
+
+    def _not_found(self, path: str) -> RequestError:
+        near = difflib.get_close_matches(path[:_LONGEST_SHOWN], self._routes, n=1)
+        return RequestError(
+            "There is nothing at this path.",
+            status=404,
+            reason="not_found",
+            hint=f"did you mean {near[0]}?" if near else "GET / lists what there is",
+        )
+
+    def _wrong_method(self, route: Route, path: str) -> Reply:
+        words = " or ".join(sorted(route.methods))
+        error = RequestError(f"This path takes {words} only.", status=405, reason="wrong_method", hint=f"use {words}")
+        reply = self.refuse(error, path)
+        return msgspec.structs.replace(reply, headers=(*reply.headers, (b"allow", _allowed(route))))
+
+    def _say_ready(self, _request: Request, respond: Respond) -> None:
+        respond(self._readiness())
 
     def _readiness(self) -> Reply:
-        if self._ready and not self.draining:
+        if self._release and not self.draining:
             return Reply(200, msgspec.json.encode({"status": "ready", "release": self._release}))
         error = {"code": "not_ready", "message": "No release is loaded yet.", "hint": "make one with `penstock run`"}
         return Reply(503, msgspec.json.encode({"error": error}), headers=((b"retry-after", b"1"),))
 
-    async def _predict(self, function: ServeFunction, body: bytes) -> Reply:
-        started = time.perf_counter_ns()
-        fields = function.fields.parse(body)
-        parsed = time.perf_counter_ns()
-        at = self._clock.now()
-        prediction_id = self._log.new_id(at)
-        fallback, failure = False, None
-        try:
-            if function.deadline_s is None:
-                answer = function.answer(fields)
-            else:
-                answer = await self._answer_in_time(function, fields, function.deadline_s)
-        except Exception as error:  # noqa: BLE001  # user code may raise anything; this is its boundary
-            failure = "deadline" if isinstance(error, _LateError) else type(error).__qualname__
-            _report_failure(error, function=function.name, prediction_id=prediction_id, release=self._release)
-            fallen = self._fall_back(function, fields, prediction_id)
-            fallback, answer = fallen is not None, fallen or b"null"
-        done = time.perf_counter_ns()
-        kept = self._log.append(
-            LogEntry(
-                id=prediction_id,
-                at=at,
-                release=self._release,
-                serve=function.name,
-                fields=_raw_fields(fields, body, frame=function.fields.rows is not None),
-                answer=msgspec.Raw(answer) if answer else _NULL,
-                timings={"parse_us": (parsed - started) // 1000, "answer_us": (done - parsed) // 1000},
-                fallback=fallback,
-                error=failure,
-            )
-        )
-        failed = failure is not None and not fallback
-        return _answer_reply(prediction_id, self._release, answer, _Outcome(failed, fallback, kept))
 
-    async def _answer_in_time(self, function: ServeFunction, fields: msgspec.Struct, deadline_s: float) -> bytes:
-        # A thread only where a deadline is declared: it costs more than a small model's whole answer.
-        task = asyncio.get_running_loop().run_in_executor(self._threads, function.answer, fields)
-        try:
-            return await asyncio.wait_for(task, deadline_s)
-        except TimeoutError as error:
-            if task.cancelled():
-                raise _LateError from error
-            raise
-
-    def _fall_back(self, function: ServeFunction, fields: msgspec.Struct, prediction_id: str) -> bytes | None:
-        if function.fallback is None:
-            return None
-        try:
-            return function.fallback.answer(fields)
-        except Exception as error:  # noqa: BLE001  # the fallback is user code too
-            _report_failure(error, function=function.fallback.name, prediction_id=prediction_id, release=self._release)
-            return None
+class _Said(Exception):  # noqa: N818  # not an error: the head alone was enough to answer
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
 
 
-class _LateError(Exception):
-    """The serve function missed its deadline."""
-
-
-class _Outcome(msgspec.Struct, frozen=True):
-    failed: bool
-    fallback: bool
-    kept: bool
-
-
-def _answer_reply(prediction_id: str, release: str, answer: bytes, outcome: _Outcome) -> Reply:
-    encoded = prediction_id.encode()
-    headers = [(b"x-penstock-prediction-id", encoded)]
-    if not outcome.kept:
-        headers.append((b"x-penstock-prediction-log", b"delayed"))
-    if outcome.failed:
-        message = "The pipeline's function failed on this request."
-        error = {"code": "function_failed", "message": message, "prediction_id": prediction_id, "release": release}
-        return Reply(500, msgspec.json.encode({"error": error}), headers=tuple(headers))
-    mark = b',"fallback":true' if outcome.fallback else b""
-    start = b'{"prediction_id":"' + encoded + b'","release":"' + release.encode() + b'"' + mark
-    return Reply(200, start + b',"answer":' + answer + b"}", headers=tuple(headers))
-
-
-def _raw_fields(fields: msgspec.Struct, body: bytes, *, frame: bool) -> msgspec.Raw:
-    # Rows are kept as they were sent: they were parsed without a loss, and encoding a frame again costs more.
-    return msgspec.Raw(body if frame else _encode_fields(fields))
-
-
-def _report_failure(error: Exception, *, function: str, prediction_id: str, release: str) -> None:
-    if isinstance(error, _LateError):
-        _events.warning("deadline_missed", function=function, prediction_id=prediction_id, release=release)
+def _check_kind(route: Route, request: Request) -> None:
+    if "*" in route.kinds:
         return
-    # Frames only: the message of a user's exception may hold the caller's values.
-    _events.error(
-        "function_failed",
-        function=function,
-        prediction_id=prediction_id,
-        release=release,
-        error=type(error).__qualname__,
-        traceback=user_frames(error),
+    kind = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    if kind in route.kinds:
+        return
+    words = " or ".join(route.kinds)
+    raise RequestError(
+        f"The body must be {words}.",
+        status=415,
+        reason="unknown_kind",
+        hint=f"send the header content-type: {route.kinds[0]}",
     )
 
 
-def _wrong_method(allowed: str) -> RequestError:
-    return RequestError(f"This path takes {allowed} only.", status=405, reason="wrong_method", hint=f"use {allowed}")
+def _allowed(route: Route | None) -> bytes:
+    methods = set() if route is None else set(route.methods)
+    if "GET" in methods or route is None:
+        methods |= {"GET", "HEAD"}
+    return ", ".join(sorted(methods | {"OPTIONS"})).encode()
 
 
-def _make_pages(program: Program, release: str) -> dict[str, Reply]:
-    document = describe_api(program, release)
-    routes = {name: f"/{program.pipeline}/{name}" for name in program.functions}
-    index = {"pipeline": program.pipeline, "release": release, "serve": routes, "docs": "/docs"}
-    page = Reply(200, render_page(document), kind=HTML, headers=(PAGE_POLICY,))
-    return {
-        "/": Reply(200, msgspec.json.encode(index)),
-        "/openapi.json": Reply(200, msgspec.json.encode(document)),
-        "/docs": page,
-    }
+def _first(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
+def _say_up(_request: Request, respond: Respond) -> None:
+    respond(Reply(200, b'{"status":"up"}'))

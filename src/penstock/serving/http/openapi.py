@@ -2,11 +2,12 @@
 
 import html
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from penstock.serving.messages import Header
+from penstock.serving.messages import Header, Route
 from penstock.serving.program.fields import frame_schema
 from penstock.serving.program.load import Program, ServeFunction
 
@@ -35,8 +36,8 @@ _STATUSES = {
 }
 
 
-def describe_api(program: Program, release: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of a release."""
+def describe_api(program: Program, release: str, routes: Mapping[str, Route]) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of a release: its functions, and the routes that describe themselves."""
     kinds = [function.fields.type for function in program.functions.values()]
     returns = {name: _return_type(function) for name, function in program.functions.items()}
     shown = [kind for kind in returns.values() if kind is not None]
@@ -45,12 +46,15 @@ def describe_api(program: Program, release: str) -> dict[str, Any]:
     )
     by_function = dict(zip(program.functions, schemas, strict=False))
     answers = iter(schemas[len(kinds) :])
-    paths = {
+    paths: dict[str, Any] = {
         f"/{program.pipeline}/{name}": {
             "post": _operation(function, body=by_function[name], answer={} if returns[name] is None else next(answers))
         }
         for name, function in program.functions.items()
     }
+    for path, route in routes.items():
+        if route.operation is not None:
+            paths[path] = {method.lower(): route.operation for method in sorted(route.methods)}
     error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
     return {
         "openapi": "3.1.0",
@@ -105,7 +109,9 @@ def render_page(document: dict[str, Any]) -> bytes:
         f"<p>{_text(info['description'])}</p>",
     ]
     for path, methods in document["paths"].items():
-        operation = methods["post"]
+        operation = methods.get("post", {})
+        if "requestBody" not in operation:
+            continue
         schema = _resolve(operation["requestBody"]["content"]["application/json"]["schema"], document)
         parts += [
             f"<h2><code>POST {_text(path)}</code></h2><p>{_text(operation['summary'])}</p>",

@@ -24,11 +24,12 @@ from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.http.app import App
 from penstock.serving.http.connections import Connections
+from penstock.serving.http.release import release_app
 from penstock.serving.http.requests import Heads
 from penstock.serving.observe import metrics
 from penstock.serving.observe.counters import Counters, Worker
+from penstock.serving.plane.plane import Plane
 from penstock.serving.predictions.log import PredictionLog
 from penstock.serving.processes.workers import Status, WorkerEnds, WorkerOptions
 from penstock.serving.program.load import Program, load_program
@@ -149,8 +150,13 @@ async def _serve(program: Program | None, ready: Status, options: WorkerOptions,
             functions=() if program is None else tuple(program.functions),
         ),
     )
-    heads = Heads(frozenset(options.names), options.limits)
-    app = App(program, options.release or "", log=log, heads=heads, limits=options.limits, clock=clock)
+    release = options.release or ""
+    plane = None
+    if program is not None:
+        plane = Plane(program, release, log=log, counters=counters, limits=options.limits, clock=clock)
+        plane.warm_up()
+    heads = Heads(frozenset(options.names))
+    app = release_app(plane, release, heads=heads, limits=options.limits, others={}, counters=counters)
     connections = Connections(app, options.limits)
     beating = asyncio.create_task(_beat(counters, log))
     try:
@@ -160,7 +166,8 @@ async def _serve(program: Program | None, ready: Status, options: WorkerOptions,
         await connections.drain()
     finally:
         beating.cancel()
-        app.close()
+        if plane is not None:
+            plane.close()
         log.close()
         _note(counters, log)
 

@@ -1,0 +1,56 @@
+"""The app of one release: the routes of every protocol and the pages, put together. Knows protocols by their routes."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from penstock.serving.http.app import App
+from penstock.serving.http.openapi import HTML, PAGE_POLICY, describe_api, render_page
+from penstock.serving.http.requests import Heads
+from penstock.serving.limits import Limits
+from penstock.serving.messages import Reply, Request, Respond, Route
+from penstock.serving.observe.counters import Counters
+from penstock.serving.plane.plane import Plane
+from penstock.serving.program.load import Program
+from penstock.serving.protocols import typed
+
+
+def release_app(
+    plane: Plane | None, release: str, *, heads: Heads, limits: Limits, others: Mapping[str, Route], counters: Counters
+) -> App:
+    """Return the app of a release.
+
+    Args:
+        plane: What answers; None when there is no release yet.
+        release: Its reference as text, "movies@3"; "" when there is none yet.
+        heads: The check on each request's head.
+        limits: Bounds on requests.
+        others: Further routes, as those for feedback and metrics.
+        counters: Where refusals are counted.
+    """
+    if plane is None:
+        return App({}, "", heads=heads, limits=limits, refused=counters.refused)
+    routes = {**typed.routes(plane, release), **others}
+    pages = page_routes(plane.program, release, routes)
+    return App({**routes, **pages}, release, heads=heads, limits=limits, refused=counters.refused)
+
+
+def page_routes(program: Program, release: str, routes: Mapping[str, Route]) -> dict[str, Route]:
+    """Return the pages that tell what there is, made once."""
+    document = describe_api(program, release, routes)
+    functions = {name: f"/{program.pipeline}/{name}" for name in program.functions}
+    index = {"pipeline": program.pipeline, "release": release, "serve": functions, "docs": "/docs"}
+    return {
+        "/": page(Reply(200, msgspec.json.encode(index))),
+        "/openapi.json": page(Reply(200, msgspec.json.encode(document))),
+        "/docs": page(Reply(200, render_page(document), kind=HTML, headers=(PAGE_POLICY,))),
+    }
+
+
+def page(reply: Reply) -> Route:
+    """Return the route of a reply that never changes."""
+
+    def handle(_request: Request, respond: Respond) -> None:
+        respond(reply)
+
+    return Route(methods=frozenset({"GET"}), permission="read", handle=handle)
