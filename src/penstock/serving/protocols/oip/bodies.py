@@ -1,0 +1,231 @@
+"""Bodies of `infer`: JSON, and the binary extension, in which raw tensors follow the JSON.
+
+Every count of bytes comes from the caller and must agree with what arrived, to the byte.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from penstock.serving.program.hazards import refuse_hazards
+from penstock.serving.protocols.oip.tensors import Tensor, refuse, shown, tensor_of_json, tensor_of_raw
+from penstock.serving.refusals import RequestError
+
+HEADER_LENGTH = b"inference-header-content-length"
+Parameter = bool | int | float | str | None
+Parameters = dict[str, Parameter]
+
+# A number takes two bytes of JSON and becomes 32 bytes of Python: what is larger than this belongs in binary form.
+_JSON_VALUES = 4_000_000
+_DIGITS = re.compile(rb"[0-9]{1,15}")
+
+
+class InputTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input as the JSON of a request tells it; without `data` its bytes follow the JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parameters: Parameters | None = None
+
+
+class RequestedOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An output that the caller wants."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON of an infer request."""
+
+    inputs: tuple[InputTensor, ...]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: tuple[RequestedOutput, ...] | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """How the caller wants the reply.
+
+    Attributes:
+        id: Given back as it came.
+        outputs: Names of the outputs wanted, in this order; None for all.
+        binary: Of these outputs the data is wanted in binary form.
+        is_binary: All others are wanted in binary form.
+    """
+
+    id: str | None = None
+    outputs: tuple[str, ...] | None = None
+    binary: dict[str, bool] = {}
+    is_binary: bool = False
+
+
+class Inferred(msgspec.Struct, frozen=True):
+    """A whole infer request: its tensors and the reply it wants."""
+
+    tensors: tuple[Tensor, ...]
+    wanted: Wanted
+
+
+_ALL = Wanted()
+_decode = msgspec.json.Decoder(InferRequest).decode
+
+
+def header_length_of(headers: dict[bytes, bytes]) -> int | None:
+    """Return the length of the JSON before the binary data, None where the body is JSON only.
+
+    Raises:
+        RequestError: The header is not a number.
+    """
+    given = headers.get(HEADER_LENGTH)
+    if given is None:
+        return None
+    if not _DIGITS.fullmatch(given):
+        raise _malformed("Inference-Header-Content-Length is not a number of bytes")
+    return int(given)
+
+
+def read_infer(body: bytes, header_length: int | None) -> Inferred:
+    """Return the tensors of a body and the reply it wants.
+
+    Args:
+        body: The whole body.
+        header_length: How much of it is JSON; None for all.
+
+    Raises:
+        RequestError: 400 when it is not such a body, 422 when a tensor is not what it says.
+    """
+    head = body
+    raw = memoryview(b"")
+    if header_length is not None:
+        if not 0 < header_length <= len(body):
+            raise _malformed(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
+        head, raw = body[:header_length], memoryview(body)[header_length:]
+    request = _parse(head)
+    if len(request.inputs) == 1 and not raw:  # the common request, without a loop
+        given = request.inputs[0]
+        data = given.data
+        if isinstance(data, msgspec.Raw) and given.parameters is None:
+            return Inferred((tensor_of_json(given.name, given.datatype, given.shape, data),), wanted_of(request))
+    return Inferred(_tensors(request.inputs, raw), wanted_of(request))
+
+
+def wanted_of(request: InferRequest) -> Wanted:
+    """Return how the caller wants the reply.
+
+    Raises:
+        RequestError: An output is named twice.
+    """
+    if request.parameters is None and request.outputs is None:
+        return _ALL if request.id is None else Wanted(request.id)
+    is_binary = bool((request.parameters or {}).get("binary_data_output", False))
+    if not request.outputs:
+        return Wanted(request.id, None, {}, is_binary)
+    names = tuple(output.name for output in request.outputs)
+    if len(set(names)) != len(names):
+        raise refuse("An output is requested twice.", hint="name each output once")
+    for output in request.outputs:
+        refuse_foreign(output.name, output.parameters)
+    binary = {
+        output.name: bool(output.parameters["binary_data"])
+        for output in request.outputs
+        if output.parameters and "binary_data" in output.parameters
+    }
+    return Wanted(request.id, names, binary, is_binary)
+
+
+def refuse_foreign(name: str, parameters: Parameters | None) -> None:
+    """Refuse what would silently change the meaning of a tensor here.
+
+    Raises:
+        RequestError: The tensor lies in shared memory, or its answer is wanted as classes.
+    """
+    for word in ("shared_memory_region", "classification"):
+        if parameters and parameters.get(word):
+            raise refuse(
+                f"Tensor {shown(name)} asks for {word}, which this server does not have.",
+                field=name,
+                hint="send data as JSON or with binary_data_size",
+            )
+
+
+def _parse(head: bytes) -> InferRequest:
+    if len(head) > _JSON_VALUES and head.count(b",") > _JSON_VALUES:
+        message = f"The JSON of the request holds more than {_JSON_VALUES} values."
+        raise RequestError(message, status=413, reason="too_many_values", hint="send the tensors as binary data")
+    try:
+        request = _decode(head)
+        if b"\\" in head or head.count(b'"') != _quotes(request):
+            refuse_hazards(head)
+    except msgspec.ValidationError as error:
+        message = f"The request is not an infer request of the Open Inference Protocol: {error}."
+        raise refuse(message, status=400, hint="send {'inputs': [{'name', 'shape', 'datatype', 'data'}]}") from error
+    except RecursionError as error:
+        raise _malformed("the JSON nests too deep") from error
+    except ValueError as error:
+        found = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise _malformed(f"the JSON part cannot be read: {found.removeprefix('JSON is malformed: ')}") from error
+    return request
+
+
+def _quotes(request: InferRequest) -> int:
+    # Quotes of a request that gives no key twice; -1 leaves a request that is not simple to the second look.
+    if request.parameters or request.outputs or request.model_name or request.model_version:
+        return -1
+    quotes = 2 if request.id is None else 6
+    for given in request.inputs:
+        if given.parameters or not isinstance(given.data, msgspec.Raw) or given.datatype == "BYTES":
+            return -1
+        quotes += 12
+    return quotes
+
+
+def _tensors(inputs: tuple[InputTensor, ...], raw: memoryview) -> tuple[Tensor, ...]:
+    found = []
+    at = 0
+    for given in inputs:
+        refuse_foreign(given.name, given.parameters)
+        size = _size_of(given)
+        if size is None:
+            if not isinstance(given.data, msgspec.Raw):
+                raise refuse(f"Tensor {shown(given.name)} has neither data nor binary_data_size.", field=given.name)
+            found.append(tensor_of_json(given.name, given.datatype, given.shape, given.data))
+            continue
+        if isinstance(given.data, msgspec.Raw):
+            raise refuse(f"Tensor {shown(given.name)} has both data and binary_data_size.", field=given.name)
+        if at + size > len(raw):
+            raise refuse(
+                f"Tensor {shown(given.name)} says {size} bytes of binary data, {len(raw) - at} are left.",
+                field=given.name,
+                hint="send Inference-Header-Content-Length, and the binary data after the JSON",
+            )
+        found.append(tensor_of_raw(given.name, given.datatype, given.shape, raw[at : at + size]))
+        at += size
+    if at != len(raw):
+        raise refuse(
+            f"{len(raw) - at} bytes of binary data belong to no tensor.", hint="give each its binary_data_size"
+        )
+    return tuple(found)
+
+
+def _size_of(given: InputTensor) -> int | None:
+    if not given.parameters or "binary_data_size" not in given.parameters:
+        return None
+    size: Any = given.parameters["binary_data_size"]
+    if type(size) is not int or size < 0:
+        raise refuse(f"binary_data_size of tensor {shown(given.name)} is not a number of bytes.", field=given.name)
+    return size
+
+
+def _malformed(what: str) -> RequestError:
+    return RequestError(
+        f"The body is not an infer request: {what}.",
+        status=400,
+        reason="malformed_body",
+        hint="send JSON, or JSON followed by binary data with its length in Inference-Header-Content-Length",
+    )

@@ -1,0 +1,413 @@
+"""The Open Inference Protocol over HTTP: what models tell of themselves, and what each form of request is answered."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from oip_program import Asker, body_of, loaded_program, tensor
+from penstock.serving.limits import Limits
+from penstock.serving.messages import Reply, Request
+from penstock.serving.predictions.reading import find_prediction
+
+
+@pytest.fixture(scope="module")
+def asker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    home = tmp_path_factory.mktemp("oip")
+    with loaded_program(home) as program:
+        made = Asker(program, home, Limits(batch_rows=50, rows=1000))
+        yield made
+        made.close()
+
+
+def told(reply: Reply) -> dict[str, Any]:
+    """Return the JSON of a reply that is an answer."""
+    assert reply.status == 200, reply.body
+    found: dict[str, Any] = msgspec.json.decode(reply.body)
+    return found
+
+
+def outputs(reply: Reply) -> dict[str, Any]:
+    """Return the data of the outputs of a JSON reply by name."""
+    return {output["name"]: output["data"] for output in told(reply)["outputs"]}
+
+
+def refused(reply: Reply, status: int = 422) -> str:
+    """Return what a refusal says; its body is the protocol's own shape."""
+    assert reply.status == status, reply.body
+    body = msgspec.json.decode(reply.body)
+    assert set(body) == {"error"}
+    text: str = body["error"]
+    return text
+
+
+def test_the_server_tells_its_name_and_extensions(asker: Asker) -> None:
+    """S1: a client learns what this server can do."""
+    found = told(asker.get("/v2"))
+    assert found["name"] == "penstock"
+    assert "binary_tensor_data" in found["extensions"]
+    assert told(asker.get("/v2/health/live")) == {"live": True}
+    assert told(asker.get("/v2/health/ready")) == {"ready": True}
+
+
+def test_a_model_of_fields_tells_an_input_for_each(asker: Asker) -> None:
+    """S1: types and defaults of a function are the model's inputs."""
+    found = told(asker.get("/v2/models/judge/versions/3"))
+    assert (found["name"], found["versions"], found["platform"]) == ("judge", ["3"], "penstock")
+    inputs = {item["name"]: (item["datatype"], item["shape"], item.get("parameters", {})) for item in found["inputs"]}
+    assert inputs == {
+        "text": ("BYTES", [-1], {"content_type": "text"}),
+        "weight": ("FP64", [-1], {"optional": True}),
+        "loud": ("BOOL", [-1], {"optional": True}),
+        "tags": ("BYTES", [-1], {"content_type": "json", "optional": True}),
+        "day": ("BYTES", [-1], {"content_type": "text", "optional": True}),
+    }
+    assert [(item["name"], item["datatype"]) for item in found["outputs"]] == [
+        ("label", "BYTES"),
+        ("score", "FP64"),
+        ("reason", "BYTES"),
+    ]
+
+
+def test_a_model_of_rows_tells_its_columns(asker: Asker) -> None:
+    """S1: an array is one input, a frame an input per released column."""
+    assert told(asker.get("/v2/models/mean"))["inputs"] == [{"name": "rows", "datatype": "FP64", "shape": [-1, 3]}]
+    inputs = told(asker.get("/v2/models/describe"))["inputs"]
+    assert [(item["name"], item["datatype"]) for item in inputs] == [
+        ("x", "FP64"),
+        ("n", "INT64"),
+        ("name", "BYTES"),
+        ("tags", "BYTES"),
+    ]
+
+
+def test_an_output_that_no_annotation_tells_is_learned_from_an_answer(asker: Asker) -> None:
+    """S1: the width and type of an array are told once it was seen."""
+    asker.infer("echo", body_of(tensor("rows", "FP32", [1, 2], [1.0, 2.0])))
+    assert told(asker.get("/v2/models/echo"))["outputs"] == [{"name": "answer", "datatype": "FP64", "shape": [-1, 2]}]
+
+
+def test_the_config_is_what_tritons_clients_read(asker: Asker) -> None:
+    """S1: no batch dimension is hidden, because shapes are told whole."""
+    found = told(asker.get("/v2/models/recommend/config"))
+    assert found["max_batch_size"] == 0
+    assert found["input"] == [
+        {"name": "user_id", "data_type": "TYPE_INT64", "dims": [-1], "optional": False},
+        {"name": "k", "data_type": "TYPE_INT64", "dims": [-1], "optional": True},
+    ]
+    assert found["output"] == [{"name": "answer", "data_type": "TYPE_STRING", "dims": [-1]}]
+
+
+def test_the_repository_lists_every_model(asker: Asker) -> None:
+    """S1: Triton's index names each serve function with the release's number."""
+    found = told(asker.send(Request("POST", "/v2/repository/index", {})))
+    assert {"name": "mean", "version": "3", "state": "READY", "reason": ""} in found
+
+
+def test_each_element_asks_one_question(asker: Asker) -> None:
+    """S1: n elements are n questions; fields left out take their defaults; what is nested is JSON text."""
+    reply = asker.infer("recommend", body_of(tensor("user_id", "INT64", [2], [7, 8])))
+    assert [msgspec.json.decode(text) for text in outputs(reply)["answer"]] == [
+        [
+            {"movie_id": 0, "title": "Movie 0", "score": float(user)},
+            {"movie_id": 1, "title": "Movie 1", "score": user + 0.1},
+        ]
+        for user in (7, 8)
+    ]
+
+
+def test_the_reply_names_the_prediction_and_echoes_the_request_id(asker: Asker) -> None:
+    """S4: the answer is found again by its id."""
+    reply = asker.infer("recommend", body_of(tensor("user_id", "INT32", [1, 1], [[7]]), id="mine \u00e4"))
+    body = told(reply)
+    assert (body["model_name"], body["model_version"], body["id"]) == ("recommend", "3", "mine \u00e4")
+    assert body["parameters"]["release"] == "movies@3"
+    assert dict(reply.headers)[b"x-penstock-prediction-id"].decode() == body["parameters"]["prediction_id"]
+
+
+def test_fields_of_every_kind_arrive(asker: Asker) -> None:
+    """S1: text, numbers, truth values, dates and JSON become the types of the function."""
+    reply = asker.infer(
+        "judge",
+        body_of(
+            tensor("text", "BYTES", [2], ["ab", "\u00fcber"]),
+            tensor("weight", "FP32", [2], [0.5, 2]),
+            tensor("loud", "BOOL", [2], [True, False]),
+            tensor("tags", "BYTES", [2], ['["a","b"]', "[]"]),
+            tensor("day", "BYTES", [2], ["2026-01-02", "2026-01-03"]),
+        ),
+    )
+    assert outputs(reply) == {
+        "label": ["AB", "\u00fcber"],
+        "score": [1.0, 8.0],
+        "reason": ['"2026-01-02a,b"', '"2026-01-03"'],
+    }
+
+
+def test_a_value_that_may_be_missing_is_json_always(asker: Asker) -> None:
+    """S1: the datatype of an output does not change with the answer."""
+    reply = asker.infer("judge", body_of(tensor("text", "BYTES", [1], ["a"])))
+    assert [(out["datatype"], out["data"]) for out in told(reply)["outputs"]] == [
+        ("BYTES", ["a"]),
+        ("FP64", [1.0]),
+        ("BYTES", ["null"]),
+    ]
+
+
+@pytest.mark.parametrize("datatype", ["INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64"])
+def test_rows_of_any_whole_number_are_taken(asker: Asker, datatype: str) -> None:
+    """S1: numbers are converted where no digit is lost."""
+    reply = asker.infer("mean", body_of(tensor("x", datatype, [2, 3], [[1, 2, 3], [4, 5, 6]])))
+    assert outputs(reply) == {"answer": [2.0, 5.0]}
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_rows_of_floats_are_taken_flat_and_nested(asker: Asker, datatype: str, is_nested: bool) -> None:
+    """S1: data may be flat or nested as the shape."""
+    data = [[0.5, 1.0, 1.5]] if is_nested else [0.5, 1.0, 1.5]
+    assert outputs(asker.infer("mean", body_of(tensor("rows", datatype, [1, 3], data)))) == {"answer": [1.0]}
+
+
+@pytest.mark.parametrize("datatype", ["BOOL", "INT8", "UINT16", "INT64", "UINT64", "FP16", "FP32", "FP64"])
+def test_binary_rows_come_back_binary(asker: Asker, datatype: str) -> None:
+    """S1: raw tensors in and out, bit for bit."""
+    dtypes = {"BOOL": "?", "INT8": "i1", "UINT16": "<u2", "INT64": "<i8", "UINT64": "<u8"}
+    dtype = dtypes.get(datatype) or f"<f{int(datatype[2:]) // 8}"
+    rows = np.array([[1, 0, 1], [0, 1, 1]]).astype(dtype)
+    head = body_of(
+        tensor("rows", datatype, rows.shape, binary_data_size=rows.nbytes), parameters={"binary_data_output": True}
+    )
+    reply = asker.infer("echo", head + rows.tobytes(), len(head))
+    assert reply.kind == b"application/octet-stream"
+    length = int(dict(reply.headers)[b"inference-header-content-length"])
+    (output,) = msgspec.json.decode(reply.body[:length])["outputs"]
+    assert (output["datatype"], output["shape"]) == ("FP64", [2, 3])
+    assert output["parameters"]["binary_data_size"] == len(reply.body) - length == 48
+    assert np.array_equal(np.frombuffer(reply.body[length:]).reshape(2, 3), rows.astype(float))
+
+
+def test_nan_passes_in_binary_rows_but_not_into_json(asker: Asker) -> None:
+    """Fault 22: a value that JSON cannot show is refused or failed, never told as null."""
+    rows = np.array([[np.nan, 1.0, 2.0]])
+    head = body_of(tensor("rows", "FP64", [1, 3], binary_data_size=24))
+    reply = asker.infer("describe", head + rows.tobytes(), len(head))
+    assert "column" in refused(reply) or "input" in refused(reply)
+    assert asker.infer("echo", b'{"inputs":[{"name":"r","shape":[1,1],"datatype":"FP64","data":[NaN]}]}').status == 400
+
+
+def test_frames_come_by_column(asker: Asker) -> None:
+    """S1: an input per released column, in any order, and a frame's columns come back as outputs."""
+    reply = asker.infer(
+        "describe",
+        body_of(
+            tensor("tags", "BYTES", [2], ['["p"]', "[]"]),
+            tensor("name", "BYTES", [2, 1], ["a", "b"]),
+            tensor("n", "INT16", [2], [1, 2]),
+            tensor("x", "FP32", [2], [0.5, 1.5]),
+        ),
+    )
+    assert [(out["name"], out["datatype"], out["data"]) for out in told(reply)["outputs"]] == [
+        ("total", "FP64", [1.5, 3.5]),
+        ("name", "BYTES", ["a", "b"]),
+        ("tags", "BYTES", ['["p"]', "[]"]),
+        ("big", "BOOL", [False, True]),
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("datatype", ["FP64", "FP32", "INT64"])
+def test_a_frame_of_numbers_also_comes_as_one_tensor(asker: Asker, count: int, datatype: str) -> None:
+    """S1: one 2-D tensor in the released order of columns gives the answers that columns give."""
+    whole = asker.infer("total", body_of(tensor("rows", datatype, [count, 3], [1, 2, 3] * count)))
+    columns = (tensor(name, datatype, [count], [value] * count) for name, value in zip("abc", (1, 2, 3), strict=True))
+    assert outputs(whole) == outputs(asker.infer("total", body_of(*columns))) == {"answer": [6.0] * count}
+
+
+def test_a_field_beside_rows_holds_for_all_of_them(asker: Asker) -> None:
+    """S1: a function of rows may have fields of its own."""
+    rows = tensor("rows", "FP64", [2, 3], [1, 1, 1, 2, 2, 2])
+    assert outputs(asker.infer("scaled", body_of(rows))) == {"answer": [6.0, 12.0]}
+    assert outputs(asker.infer("scaled", body_of(rows, tensor("factor", "FP64", [1], [10])))) == {
+        "answer": [30.0, 60.0]
+    }
+    assert "one element" in refused(asker.infer("scaled", body_of(rows, tensor("factor", "FP64", [2], [1, 2]))))
+
+
+def test_only_the_outputs_that_are_wanted_are_told(asker: Asker) -> None:
+    """S1: in the order of the request, each in the form it asks for."""
+    ask = body_of(
+        tensor("text", "BYTES", [1], ["abc"]),
+        outputs=[{"name": "score", "parameters": {"binary_data": True}}, {"name": "label"}],
+    )
+    reply = asker.infer("judge", ask)
+    length = int(dict(reply.headers)[b"inference-header-content-length"])
+    score, label = msgspec.json.decode(reply.body[:length])["outputs"]
+    assert (score["name"], score["parameters"], label["data"]) == ("score", {"binary_data_size": 8}, ["abc"])
+    assert np.frombuffer(reply.body[length:])[0] == 3.0
+    wrong = body_of(tensor("text", "BYTES", [1], ["abc"]), outputs=[{"name": "scores"}])
+    assert "no output 'scores'; it has: 'label', 'score', 'reason'" in refused(asker.infer("judge", wrong))
+
+
+def test_a_failed_function_answers_in_the_protocols_shape(asker: Asker) -> None:
+    """S5: the caller learns that it failed, and nothing of the values."""
+    reply = asker.infer("broken", body_of(tensor("n", "INT64", [1], [1])))
+    assert "failed" in refused(reply, 500)
+    assert b"secret" not in reply.body
+    assert b"x-penstock-prediction-id" in dict(reply.headers)
+
+
+def test_a_late_answer_is_the_fallbacks_and_says_so(asker: Asker) -> None:
+    """S5: the reply is marked."""
+    body = told(asker.infer("late", body_of(tensor("n", "INT64", [1], [2000]))))
+    assert body["parameters"]["fallback"] is True
+    assert body["outputs"][0]["data"] == ["fallback"]
+
+
+def test_what_was_asked_is_kept(asker: Asker) -> None:
+    """S4: rows are found in the log as they were sent, whatever their form."""
+    rows = np.arange(6.0).reshape(2, 3)
+    head = body_of(tensor("rows", "FP64", [2, 3], binary_data_size=48))
+    answered = told(asker.infer("mean", head + rows.tobytes(), len(head)))
+    found = find_prediction(asker.home, "movies", answered["parameters"]["prediction_id"] + "-1")
+    assert (found.serve, found.protocol, found.answer) == ("mean", "oip", 4.0)
+    assert found.fields == {"0": 3.0, "1": 4.0, "2": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/v2/models/nothing", 404, "no model 'nothing'; this server has: recommend, judge, echo"),
+        ("/v2/models/nothing/infer", 404, "no model 'nothing'"),
+        ("/v2/models/mean/versions/9/infer", 404, "no version '9'; it has '3'"),
+        ("/v2/models/mean/stats", 404, "nothing at"),
+        ("/v2/repository/models/mean/load", 400, "not loaded"),
+        ("/v2/\u202e%00", 404, "nothing at"),
+    ],
+)
+def test_what_is_not_there_is_said(asker: Asker, path: str, status: int, says: str) -> None:
+    """Unknown names are 404 and name what there is."""
+    assert says in refused(asker.send(Request("POST", path, {})), status)
+
+
+@pytest.mark.parametrize(
+    ("model", "tensors", "says"),
+    [
+        ("recommend", [], "Input 'user_id' of model 'recommend' is missing"),
+        ("recommend", [tensor("user", "INT64", [1], [1])], "no input 'user'; it has: 'user_id', 'k'"),
+        ("recommend", [tensor("user_id", "FP64", [1], [1])], "is FP64; expected INT64"),
+        ("recommend", [tensor("user_id", "BYTES", [1], ["1"])], "is BYTES; expected INT64"),
+        ("recommend", [tensor("user_id", "INT64", [1, 2], [1, 2])], "expected [n] or [n, 1]"),
+        ("recommend", [tensor("user_id", "INT64", [0], [])], "no elements"),
+        ("recommend", [tensor("user_id", "INT64", [2], [1])], "needs 2 elements, got 1"),
+        ("recommend", [tensor("user_id", "INT64", [-1], [1])], "negative"),
+        ("recommend", [tensor("user_id", "INT64", [2**40, 0], [])], "beyond 2^31"),
+        ("recommend", [tensor("user_id", "INT64", [2**30, 2**30], [1])], "more than 2^31"),
+        ("recommend", [tensor("user_id", "INT64", [1] * 9, [1])], "9 dimensions"),
+        ("recommend", [tensor("user_id", "INT128", [1], [1])], "datatype 'INT128'; expected one of BOOL"),
+        ("recommend", [tensor("user_id", "INT64", [1], ["1"])], "Expected `int`, got `str`"),
+        ("recommend", [tensor("user_id", "INT64", [1], [2**63])], "beyond INT64"),
+        ("recommend", [tensor("user_id", "INT8", [1], [128])], "beyond INT8"),
+        ("recommend", [tensor("user_id", "UINT8", [1], [-1])], "beyond UINT8"),
+        ("recommend", [tensor("user_id", "INT64", [1], [1]), tensor("k", "INT64", [2], [1, 2])], "unequal numbers"),
+        ("recommend", [tensor("user_id", "INT64", [1], [1])] * 2, "given twice"),
+        ("judge", [tensor("text", "BYTES", [1], ["a\x00"])], "NUL"),
+        ("judge", [tensor("text", "BYTES", [1], ["a"]), tensor("tags", "BYTES", [1], ["{"])], "is not JSON"),
+        ("judge", [tensor("text", "BYTES", [1], ["a"]), tensor("tags", "BYTES", [1], ["[1]"])], "tags"),
+        ("judge", [tensor("text", "BYTES", [1], ["a"]), tensor("tags", "BYTES", [1], ["[" * 99])], "nests deeper"),
+        ("judge", [tensor("text", "BYTES", [1], ["a"]), tensor("weight", "INT64", [1], [2**53 + 1])], "beyond 53 bits"),
+        ("mean", [tensor("rows", "FP64", [1, 2], [1, 2])], "rows of 2 numbers, the released rows have 3"),
+        ("mean", [tensor("rows", "FP64", [3], [1, 2, 3])], "of shape [n, 3]"),
+        ("mean", [tensor("rows", "BYTES", [1, 3], ["1", "2", "3"])], "of shape [n, 3]"),
+        ("mean", [tensor("rows", "INT64", [1, 3], [2**53 + 1, 0, 0])], "53 bits"),
+        ("mean", [tensor("rows", "FP32", [1, 3], [1e300, 0, 0])], "beyond FP32"),
+        ("mean", [tensor("rows", "FP64", [2, 3], [[1, 2, 3], [1, 2]])], "nested as the shape"),
+        ("mean", [tensor("rows", "FP64", [1, 3])], "neither data nor binary_data_size"),
+        ("mean", [tensor("rows", "FP64", [1, 3], [1, 2, 3], binary_data_size=24)], "both data and binary_data_size"),
+        ("mean", [tensor("rows", "FP64", [1, 3], shared_memory_region="x")], "shared_memory_region"),
+        ("describe", [tensor("x", "FP64", [1], [1])], "Input 'n' of model 'describe' is missing"),
+        ("total", [tensor(name, "BYTES", [1], ["1"]) for name in "abc"], "expected FP64, got BYTES"),
+        ("total", [tensor(name, "FP64", [i + 1], [1] * (i + 1)) for i, name in enumerate("abc")], "unequal numbers"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_refused_by_name(asker: Asker, model: str, tensors: list[Any], says: str) -> None:
+    """Fault 22: 422 says what was found and what was expected; nothing is stored as something else."""
+    assert says in refused(asker.infer(model, body_of(*tensors)))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "cannot be read"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b'{"inputs": 1}', "Expected `array`"),
+        (b'{"inputs":[], "inputz":[]}', "unknown field `inputz`"),
+        (b'{"inputs":[{"name":"\xff","shape":[1],"datatype":"INT64","data":[1]}]}', "UTF-8"),
+        (b'{"inputs":[{"name":"a","shape":[1],"datatype":"INT64","data":' + b"[" * 100_000 + b"}]}", "too deep"),
+        (b'{"inputs":[{"name":"a","shape":[true],"datatype":"INT64","data":[1]}]}', "Expected `int`, got `bool`"),
+        (b'{"inputs":[],"parameters":{"a":{"b":1}}}', "parameters"),
+    ],
+)
+def test_a_body_that_is_no_infer_request_is_refused(asker: Asker, body: bytes, says: str) -> None:
+    """Fault 22: 400 says what it was read as."""
+    assert says in refused(asker.infer("recommend", body), 400)
+
+
+def test_a_repeated_key_is_refused(asker: Asker) -> None:
+    """Fault 22: of two values neither is silently taken."""
+    body = b'{"inputs":[{"name":"user_id","shape":[1],"datatype":"INT64","data":[1],"data":[2]}]}'
+    assert "given more than once" in refused(asker.infer("recommend", body))
+    assert "given more than once" in refused(asker.infer("recommend", body.replace(b'"data":[2]', b'"\\u0064ata":[2]')))
+
+
+@pytest.mark.parametrize("length", [0, 10**6, 10**14])
+def test_a_header_length_that_lies_is_refused(asker: Asker, length: int) -> None:
+    """Fault 22: the JSON ends within the body."""
+    body = body_of(tensor("user_id", "INT64", [1], [1]))
+    assert "Inference-Header-Content-Length" in refused(asker.infer("recommend", body, length), 400)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "raw", "says"),
+    [
+        ((24,), b"\0" * 23, "says 24 bytes of binary data, 23 are left"),
+        ((24,), b"\0" * 25, "1 bytes of binary data belong to no tensor"),
+        ((16,), b"\0" * 16, "needs 24 bytes, got 16"),
+        ((-24,), b"\0" * 24, "not a number of bytes"),
+        ((True,), b"\0", "not a number of bytes"),
+        (("24",), b"\0" * 24, "not a number of bytes"),
+        ((2**62,), b"\0" * 24, "are left"),
+    ],
+)
+def test_a_size_that_lies_is_refused(asker: Asker, sizes: tuple[Any, ...], raw: bytes, says: str) -> None:
+    """Fault 22: sizes agree to the byte with what was sent."""
+    head = body_of(*(tensor("rows", "FP64", [1, 3], binary_data_size=size) for size in sizes))
+    assert says in refused(asker.infer("mean", head + raw, len(head)))
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"\xff\xff\xff\xffab", "ends beyond"),
+        (b"\x01\x00\x00\x00abc", "2 bytes after"),
+        (b"\x01\x00", "too short"),
+        (b"\x02\x00\x00\x00\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_text_whose_length_lies_is_refused(asker: Asker, raw: bytes, says: str) -> None:
+    """Fault 22: the four bytes before a text never point beyond it."""
+    head = body_of(tensor("text", "BYTES", [1], binary_data_size=len(raw)))
+    assert says in refused(asker.infer("judge", head + raw, len(head)))
+
+
+def test_more_questions_than_the_bounds_allow_are_refused(asker: Asker) -> None:
+    """Fault 23: 413 before anything is asked."""
+    many = body_of(tensor("user_id", "INT64", [51], list(range(51))))
+    assert "51 rows are more than 50" in refused(asker.infer("recommend", many), 413)
+    rows = body_of(tensor("rows", "INT64", [1001, 3], [0] * 3003))
+    assert "1001 rows are more than 1000" in refused(asker.infer("mean", rows), 413)
