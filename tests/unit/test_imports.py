@@ -77,3 +77,11 @@ def test_help_loads_no_heavy_library() -> None:
     new = loaded_by(_HELP)
     assert not packages(new) & HEAVY
     assert rooms(new) <= {"cli", "core"}
+
+
+def test_a_run_loads_only_what_a_run_of_kept_results_needs() -> None:
+    """`penstock run` reads no syntax tree of a file it knows, no data library, and no other database than its own."""
+    new = loaded_by(f"import penstock.cli.run; {_LOADED}")
+    assert packages(new) & HEAVY == {"sqlalchemy"}
+    needless = {"describe", "fingerprint", "modules", "wiring", "notebook", "validate"}
+    assert not new & {"sqlalchemy.dialects.postgresql", *(f"penstock.pipeline.{name}" for name in needless)}

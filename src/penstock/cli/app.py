@@ -3,6 +3,7 @@
 A command is a plain function; its docstring is its help, the part after "Example:" is shown below the options.
 """
 
+import gc
 import importlib
 import importlib.metadata
 import inspect
@@ -39,6 +40,7 @@ COMMANDS = {
     "reproduce": Entry("penstock.cli.reproduce:reproduce", "Make a release again and compare the bytes."),
     "serve": Entry("penstock.cli.serve:serve", "Answer requests from the live release over HTTP."),
     "predict": Entry("penstock.cli.serve:predict", "Ask a release for one answer."),
+    "batch": Entry("penstock.cli.batch:batch", "Answer every row of files or a dataset with a release."),
     "export": Entry("penstock.cli.moving:export", "Write a release to one file."),
     "import": Entry("penstock.cli.moving:import_", "Take in a release from a file."),
     "doctor": Entry("penstock.cli.doctor:doctor", "Check what is kept, and say how to mend it."),
@@ -67,12 +69,15 @@ def load(name: str) -> TyperCommand:
         InputError: Its module is not installed.
     """
     module, _, function = COMMANDS[name].place.partition(":")
+    gc.disable()  # what modules define stays: looking through it for garbage takes a tenth of the time of importing it
     try:
         called: Callable[..., object] = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
         raise InputError(f"The command {name!r} is not part of this installation.") from error
+    finally:
+        gc.enable()
     about, _, example = inspect.cleandoc(called.__doc__ or "").partition("Example:\n")
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_PLAIN)
     epilog = f"\b\nExample:\n{inspect.cleandoc(example).strip()}" if example else None

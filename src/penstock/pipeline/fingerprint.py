@@ -11,10 +11,10 @@ from pathlib import Path
 from penstock.core.digest import digest_bytes, digest_value
 from penstock.core.errors import NotFoundError
 from penstock.pipeline.graph import CodeFile, Fingerprint, Part
+from penstock.pipeline.imports import imported_files, loaded_files, module_files
 from penstock.pipeline.modules import Module, Project, Unit
 from penstock.pipeline.packages import Packages, is_ignored
 from penstock.pipeline.reach import Reach
-from penstock.pipeline.snapshot import imported_files, loaded_files, module_files
 
 
 class Analyzer:

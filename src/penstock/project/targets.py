@@ -7,7 +7,7 @@ import msgspec
 from penstock.core.digest import digest_bytes
 from penstock.core.errors import InputError, NotFoundError
 from penstock.pipeline.graph import CodeFile, Graph
-from penstock.pipeline.inspect import find_target, inspect_project
+from penstock.pipeline.inspection import find_target, inspect_project
 from penstock.project.workspace import Workspace
 
 

@@ -1,14 +1,18 @@
 """A file is imported in a process of its own, and only when something it depends on changed."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from penstock.core.errors import DeclarationError, InputError, NotFoundError
+from penstock.core.process import is_running
 from penstock.core.settings import Policy
 from penstock.pipeline.graph import Graph
-from penstock.pipeline.inspect import find_target, inspect_project
+from penstock.pipeline.inspection import find_target, inspect_project
 
 FLOW = """\
 from pathlib import Path
@@ -152,3 +156,25 @@ def test_the_sensible_file_is_found(project: Path) -> None:
         find_target(project / ".penstock")
     with pytest.raises(NotFoundError, match=r"'gone.py' is neither a file nor a module"):
         ask(project, "gone.py")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_file_that_never_ends_does_not_outlive_who_asked(tmp_path: Path) -> None:
+    """A person who kills a command that hangs has nothing left to kill."""
+    (tmp_path / "flow.py").write_text(
+        "import os\nimport signal\nopen('pid.half', 'w').write(str(os.getpid()))\n"
+        "os.rename('pid.half', 'pid')\nsignal.pause()\n"
+    )
+    asks = "import sys\nfrom pathlib import Path\nfrom penstock.pipeline.inspection import inspect_project\n"
+    asks += "inspect_project(Path(sys.argv[1]), 'flow.py', Path(sys.argv[1], 'cache'))\n"
+    asking = subprocess.Popen([sys.executable, "-c", asks, str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists():
+        assert asking.poll() is None
+        assert time.monotonic() < deadline
+    hanging = int((tmp_path / "pid").read_text())
+    assert is_running(hanging)
+    asking.kill()
+    asking.wait()
+    while is_running(hanging):
+        assert time.monotonic() < deadline

@@ -7,7 +7,8 @@ import pytest
 
 from penstock.core.errors import DamagedError, DeclarationError
 from penstock.pipeline.fingerprint import Analyzer
-from penstock.pipeline.snapshot import lay_out, loaded_files, module_files, read_files, tree_digest
+from penstock.pipeline.imports import loaded_files, module_files
+from penstock.pipeline.snapshot import lay_out, read_files, tree_digest
 
 
 @pytest.fixture

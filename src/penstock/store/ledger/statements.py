@@ -1,10 +1,11 @@
 """What the nouns' modules share: the clock and the kind of database behind a connection, and upserts for both kinds."""
 
+import functools
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.core.clock import Clock
 
@@ -40,21 +41,25 @@ def lock(conn: sa.Connection, name: str) -> None:
 class Upsert:
     """Insert rows, and where the primary key is there already, change `columns` (none: leave the row as it is)."""
 
-    sqlite: sa.Executable
-    postgresql: sa.Executable
+    table: sa.Table
+    columns: tuple[str, ...]
 
     def on(self, conn: sa.Connection) -> sa.Executable:
-        """Return the statement in the words of the connection's database."""
-        return self.sqlite if is_sqlite(conn) else self.postgresql
+        """Return the statement in the words of the connection's database; the same one each time."""
+        return _built(self.table, self.columns, conn.dialect.name)
 
 
 def upsert(table: sa.Table, *columns: str) -> Upsert:
-    """Build the upsert of `table` once, at module level, so that SQLAlchemy compiles it once."""
-    keys = [column.name for column in table.primary_key.columns]
-    lite, post = sqlite.insert(table), postgresql.insert(table)
+    """Return the upsert of `table`."""
+    return Upsert(table, columns)
+
+
+@functools.cache  # SQLAlchemy compiles a statement once that is the same object each time
+def _built(table: sa.Table, columns: tuple[str, ...], dialect: str) -> sa.Executable:
+    # By name: the connection has loaded the module of its own database, and the other one's takes as long as a query.
+    insert: Any = importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
     if not columns:
-        return Upsert(lite.on_conflict_do_nothing(), post.on_conflict_do_nothing())
-    return Upsert(
-        lite.on_conflict_do_update(index_elements=keys, set_={name: lite.excluded[name] for name in columns}),
-        post.on_conflict_do_update(index_elements=keys, set_={name: post.excluded[name] for name in columns}),
-    )
+        return insert.on_conflict_do_nothing()  # type: ignore[no-any-return]  # the dialects share no type
+    keys = [column.name for column in table.primary_key.columns]
+    changed = {name: insert.excluded[name] for name in columns}
+    return insert.on_conflict_do_update(index_elements=keys, set_=changed)  # type: ignore[no-any-return]  # as above
