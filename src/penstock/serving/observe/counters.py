@@ -130,6 +130,11 @@ class Counters:
         """Set a metric without labels: a gauge, or a total that is counted elsewhere in this process."""
         self._numbers[self._places[metric.name, ()]] = value
 
+    def values(self, metric: Metric) -> list[tuple[tuple[str, ...], float]]:
+        """Return the label values and numbers of a counter's or gauge's series that are not zero."""
+        found = [(key[1], self._numbers[at]) for key, at in self._places.items() if key[0] == metric.name]
+        return [(labels, value) for labels, value in found if value]
+
     def beat(self) -> None:
         """Say that the event loop turns: note the time, and the CPU time this process has used."""
         self._beat[0] = time.monotonic()

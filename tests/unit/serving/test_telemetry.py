@@ -1,0 +1,86 @@
+"""OpenTelemetry, against a collector on a real socket: the caller's trace goes on, the counters arrive as metrics."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from otlp_collector import Collector
+from penstock.core.errors import InputError
+from penstock.serving.messages import Reply, Request
+from penstock.serving.observe.counters import Counters, Worker
+from penstock.serving.observe.exchanges import watched
+from penstock.serving.observe.otel import connect
+
+WORKER = Worker(slot=2, pid=os.getpid(), pipeline="movies", release="movies@4", functions=("which",))
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def make_request(traceparent: bytes | None = None) -> Request:
+    headers = {} if traceparent is None else {b"traceparent": traceparent}
+    return Request(method="POST", path="/movies/which", headers=headers, body=b'{"n": 1}')
+
+
+def test_a_span_continues_the_trace_of_the_caller_and_counts_arrive_as_metrics() -> None:
+    """Trace and parent ids are the caller's; route, status and prediction id are on the span; sums are counters."""
+    with Collector() as collector, Counters(None, WORKER) as counters:
+        telemetry = connect(collector.url, WORKER, counters)
+        headers = ((b"x-penstock-prediction-id", b"0198-abc"),)
+        handle = watched(lambda _request, respond: respond(Reply(200, b"{}", headers=headers)), [telemetry.watch])
+        handle(make_request(f"00-{TRACE}-{PARENT}-01".encode()), lambda _reply: None)
+        counters.served("which", "json", "answered", 1000, 1)
+        telemetry.close()
+        (span,) = collector.spans
+        assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+        assert (span.name, span.kind) == ("POST /movies/which", 2)
+        found = {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+        assert found["http.response.status_code"] == 200
+        assert found["penstock.prediction_id"] == "0198-abc"
+        assert collector.resources[0]["service.version"] == "movies@4"
+        requests = collector.metrics["penstock.requests"].sum
+        assert requests.is_monotonic
+        assert [point.as_double for point in requests.data_points] == [1.0]
+        assert collector.metrics["http.server.request.duration"].histogram.data_points[0].count == 1
+
+
+@pytest.mark.parametrize("traceparent", [None, b"", b"no-trace", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"])
+def test_a_request_without_a_usable_trace_starts_one(traceparent: bytes | None) -> None:
+    """What callers make up as a trace is no reason to fail; a failed request is marked so."""
+    with Collector() as collector, Counters(None, WORKER) as counters:
+        telemetry = connect(collector.url, WORKER, counters)
+        handle = watched(lambda _request, respond: respond(Reply(500, b"{}")), [telemetry.watch])
+        handle(make_request(traceparent), lambda _reply: None)
+        telemetry.close()
+        (span,) = collector.spans
+        assert span.parent_span_id == b""
+        assert any(span.trace_id)
+        assert span.status.code == 2
+
+
+def test_a_collector_that_is_away_holds_up_nothing() -> None:
+    """Answers go on; closing is bounded."""
+    replies: list[Reply] = []
+    with Counters(None, WORKER) as counters:
+        telemetry = connect("http://127.0.0.1:9", WORKER, counters)
+        handle = watched(lambda _request, respond: respond(Reply(200, b"{}")), [telemetry.watch])
+        for _ in range(5000):
+            handle(make_request(), replies.append)
+        telemetry.close()
+    assert len(replies) == 5000
+
+
+def test_nothing_of_it_is_imported_when_it_is_off() -> None:
+    """A worker without a collector pays nothing."""
+    code = "import sys, penstock.serving.processes.worker; print([m for m in sys.modules if 'opentelemetry' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with Counters(None, WORKER) as counters, pytest.raises(InputError, match="not installed"):
+        connect("http://127.0.0.1:9", WORKER, counters)
