@@ -100,10 +100,10 @@ def import_from(source: Path, workspace: Workspace, *, live: bool = False) -> Im
         before = releases.live(conn, name)
         if made.is_new:
             details = {"hash": made.hash, "file": source.name}
-            events.append(conn, actor=_person(), action="release.imported", target=str(made.ref), details=details)
+            events.append(conn, actor=person(), action="release.imported", target=str(made.ref), details=details)
         now_live = before
         if before is None or (live and before.version != made.version):
-            releases.set_endpoint(conn, name, made.ref, by=_person())
+            releases.set_endpoint(conn, name, made.ref, by=person())
             now_live = made
     live_ref = made.ref if now_live is None else now_live.ref
     return Imported(
@@ -120,7 +120,7 @@ def _refuse_failed(manifest: Manifest, source: Path) -> None:
         )
 
 
-def _person() -> str:
+def person() -> str:
     """Name who does this, for the audit trail; the account, because there are no other names yet."""
     if sys.platform == "win32":
         return os.getlogin()
