@@ -1,6 +1,7 @@
 """`penstock doctor` and `penstock gc` on stores with real damage: what is found, what is said, what is mended."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kept_shop import SHOP, make_shop
+from penstock.core.digest import digest_bytes
 from penstock.project.moving import find_release
 from penstock.project.serving import predict
 from penstock.project.workspace import read_manifest
@@ -206,6 +208,25 @@ def test_only_what_nothing_needs_is_swept(shop: Project) -> None:
         assert predict("shop@1", b'{"item": "milk"}', workspace).answer == 1.0
     assert doctor(shop, "--deep")[0] == 0
     assert shop.run().is_new_release is False
+
+
+def test_code_that_is_planned_again_is_not_swept(shop: Project) -> None:
+    """However long ago it was laid out: the run that begins with it is not recorded yet."""
+    shop.change("factor: float = 1.0", "factor: float = 2.0", "shop.py")
+    store = shop.root / ".penstock"
+    known = set((store / "code").iterdir())
+    shop.plan()
+    (laid_out,) = set((store / "code").iterdir()) - known
+    for path in (laid_out, *(store / "blobs").rglob("*")):
+        os.utime(path, (0, 0))
+    code = digest_bytes((shop.root / "shop.py").read_bytes())
+    left = shop.command("gc", "--grace", "1d").stdout
+    assert laid_out.name in left
+    assert code in left
+    shop.plan()
+    left = shop.command("gc", "--grace", "1d").stdout
+    assert laid_out.name not in left
+    assert code not in left
 
 
 def test_nothing_is_swept_while_something_cannot_be_followed(shop: Project) -> None:

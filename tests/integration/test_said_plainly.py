@@ -73,6 +73,30 @@ def test_no_line_ends_in_blanks(project: Project) -> None:
         assert not padded, (words, padded)
 
 
+HUGE = """
+from penstock import Pipeline
+
+huge = Pipeline("huge")
+
+@huge.step
+def start() -> int:
+    return 1
+
+@huge.serve(examples=[{"by": 2}])
+def power(start: int, *, by: int) -> int:
+    return start * by ** 70
+"""
+
+
+def test_a_result_that_cannot_be_passed_on_is_named(project: Project) -> None:
+    """It is the value that is at fault, not a process that left."""
+    project.write(HUGE)
+    done = project.command("run")
+    assert done.returncode == 1
+    assert "os._exit" not in done.stdout
+    assert "its answers cannot be passed on" in done.stdout
+
+
 JUDGED = """
 import polars as pl
 

@@ -11,9 +11,11 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from penstock.core.process import die_with_parent
+from penstock.core.records import Failure
+from penstock.core.states import AttemptState
 from penstock.engine.logs import log_path
 from penstock.engine.perform import perform
-from penstock.engine.protocol import Task
+from penstock.engine.protocol import Result, Task
 
 
 def main() -> None:
@@ -32,9 +34,43 @@ def main() -> None:
         os.chdir(task.place.root)
         result = perform(task, log_path(task))
         try:
-            channel.send_bytes(encoder.encode(result))
+            channel.send_bytes(_encoded(result, task, encoder))
         except (BrokenPipeError, ConnectionResetError):
             return  # the supervisor is gone: nobody may commit this result
+
+
+def _encoded(result: Result, task: Task, encoder: msgspec.msgpack.Encoder) -> bytes:
+    """Return a result as bytes; one that has no such form, as the failure that says which part of it has none."""
+    try:
+        return encoder.encode(result)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        what = f"{task.node.role.capitalize()} {task.node.name!r}"
+        part = next((name for name, value in _parts(result) if not _is_encodable(value, encoder)), "result")
+        return encoder.encode(
+            Result(
+                id=result.id,
+                state=AttemptState.FAILED,
+                failure=Failure(
+                    kind="exception",
+                    message=f"{what}: its {part} cannot be passed on: {error}.",
+                    hint="numbers of at most 64 bits, text, lists and tables can be",
+                ),
+                usage=result.usage,
+                log=result.log,
+            )
+        )
+
+
+def _parts(result: Result) -> list[tuple[str, object]]:
+    return [*result.facts.items(), *((f"check {check.name!r}", check) for check in result.checks)]
+
+
+def _is_encodable(value: object, encoder: msgspec.msgpack.Encoder) -> bool:
+    try:
+        encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def sweep(workspace: Workspace, *, grace_s: float, dry_run: bool = True) -> Swep
     if not dry_run:
         workspace.blobs.sweep(refs.blobs.keys(), grace_s=grace_s, dry_run=False)
         _vacuum(workspace, grace_s, dry_run=False)
-        for path in loose:
+        for path in {*loose} & {*_loose_files(workspace, refs, grace_s)}:  # what was begun to be used since stays
             _remove(path)
     names = [str(path.relative_to(workspace.home)) for path in loose]
     return Swept(

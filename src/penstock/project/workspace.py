@@ -89,7 +89,8 @@ def keep_code(graph: Graph, workspace: Workspace) -> str:
     """
     tree = tree_digest(graph.files)
     target = workspace.home / "code" / tree
-    if all(f.digest in workspace.blobs for f in graph.files) and target.is_dir():
+    # What is not recorded yet is spared by its age, so using it again has to make it young for whoever sweeps now.
+    if workspace.blobs.renew(f.digest for f in graph.files) and _renew(target, workspace.clock):
         return tree
     # What is kept already need not lie on disk: the cells of a notebook never do.
     contents = {f.path: workspace.blobs.read(f.digest) for f in graph.files if f.digest in workspace.blobs}
@@ -105,9 +106,20 @@ def keep_code(graph: Graph, workspace: Workspace) -> str:
 def released_code(manifest: Manifest, workspace: Workspace) -> Path:
     """Lay out the code of a release for import and return the directory."""
     target = workspace.home / "code" / tree_digest(manifest.graph.files)
-    if not target.is_dir():
+    if not _renew(target, workspace.clock):
         lay_out({f.path: workspace.blobs.read(f.digest) for f in manifest.graph.files}, target)
     return target
+
+
+def _renew(folder: Path, clock: Clock) -> bool:
+    """Begin the grace of a code folder anew; False when it is not there."""
+    now_ns = int(clock.now().timestamp() * 1e9)
+    try:
+        with contextlib.suppress(PermissionError):  # another user's folder: its age then counts from when they made it
+            os.utime(folder, ns=(now_ns, now_ns))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def place_of(graph: Graph, tree: str, workspace: Workspace) -> Place:

@@ -47,7 +47,7 @@ def export_release(manifest_digest: str, blobs: Blobs, target: Path) -> Path:
         StoreError: The file cannot be written.
     """
     if target.exists():
-        raise InputError(f"{target} exists already.", hint="give another name with --to")
+        raise _taken(target)
     data = blobs.read(manifest_digest)
     digests = sorted(set(needed(decode_manifest(data), blobs)))
     size = sum(blobs.path(digest).stat().st_size for digest in digests)
@@ -59,10 +59,28 @@ def export_release(manifest_digest: str, blobs: Blobs, target: Path) -> Path:
                 _write(file, data, digests, blobs)
                 file.flush()
                 os.fsync(file.fileno())
-            half.replace(target)
+            _publish(half, target)
         finally:
             half.unlink(missing_ok=True)
     return target
+
+
+def _publish(half: Path, target: Path) -> None:
+    """Give a finished file its name, unless something has that name by now."""
+    try:
+        os.link(half, target)  # unlike a rename, it never replaces
+    except FileExistsError as error:
+        raise _taken(target) from error
+    except OSError:  # a file system without links: the name is taken first, and filled a moment later
+        try:
+            target.open("xb").close()
+        except FileExistsError as error:
+            raise _taken(target) from error
+        half.replace(target)
+
+
+def _taken(target: Path) -> InputError:
+    return InputError(f"{target} exists already.", hint="give another name with --to")
 
 
 def _clear(target: Path) -> None:
@@ -243,7 +261,13 @@ def needed(manifest: Manifest, blobs: Blobs) -> Iterator[str]:
 
 
 def served_artifacts(manifest: Manifest) -> list[Artifact]:
-    """Return the artifacts behind serve and fallback functions, and every model."""
+    """Return the artifacts behind serve and fallback functions, every model, and what stands in for models."""
     models = {n.name for n in manifest.graph.nodes if n.role in {"model", "baseline"}}
     kept = [a for name, a in manifest.artifacts.items() if name.split("/")[0] in models]
-    return [*(a for given in manifest.serving.values() for a in given.values()), *kept]
+    return [*(a for given in manifest.serving.values() for a in given.values()), *kept, *stand_in_artifacts(manifest)]
+
+
+def stand_in_artifacts(manifest: Manifest) -> list[Artifact]:
+    """Return what the faster equivalents of models consist of."""
+    found = [one for proofs in manifest.stand_ins.values() for one in proofs.values()]
+    return [part for one in found for part in (one.artifact, one.sample) if part is not None]

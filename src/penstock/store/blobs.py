@@ -215,9 +215,20 @@ class Blobs:
         kept = frozenset(keep)
         gone = [digest for digest in self.digests() if digest not in kept and _last_put_s(self._place(digest)) < limit]
         if not dry_run:
+            # Looked at again: somebody may have begun to use it since.
+            gone = [digest for digest in gone if _last_put_s(self._place(digest)) < limit]
             for digest in gone:
                 self.delete(digest)
         return gone
+
+    def renew(self, digests: Iterable[str]) -> bool:
+        """Begin the grace of blobs anew, as if they were put now; False when one is not there."""
+        try:
+            for digest in digests:
+                self._renew(self._place(digest))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def stale_temporaries(self, grace_s: float) -> list[Path]:
         """Return half-written things older than `grace_s` seconds whose process is gone."""
@@ -261,14 +272,17 @@ class Blobs:
         try:
             if not self._is_known(digest, place):
                 return False
-            # The time of access, not of modification: that one is part of the stamp.
-            now_ns = int(self._clock.now().timestamp() * 1e9)
-            with suppress(PermissionError):  # another user's file: its age then counts from when they put it
-                os.utime(place, ns=(now_ns, place.stat().st_mtime_ns))
+            self._renew(place)
         except (FileNotFoundError, NotADirectoryError):
             return False
         _sync_path(place.parent)
         return True
+
+    def _renew(self, place: Path) -> None:
+        # The time of access, not of modification: that one is part of the stamp.
+        now_ns = int(self._clock.now().timestamp() * 1e9)
+        with suppress(PermissionError):  # another user's file: its age then counts from when they put it
+            os.utime(place, ns=(now_ns, place.stat().st_mtime_ns))
 
     def _settle(self, path: Path, digest: str, sync: Callable[[], None]) -> None:
         stamp = self._stamp(path)

@@ -173,6 +173,15 @@ def test_a_directory_that_refuses_is_a_store_error(tmp_path: Path) -> None:
         blobs.put(b"abc")
 
 
+def test_what_is_used_again_begins_its_grace_anew(blobs: Blobs) -> None:
+    """A run that finds its code kept already may take as long to record it as one that has just put it."""
+    used, unused = blobs.put(b"used again"), blobs.put(b"unused")
+    later = Blobs(blobs.root, Clock(now=lambda: Clock().now() + timedelta(days=2)))
+    assert later.renew([used])
+    assert not later.renew([used, "0" * 64])
+    assert later.sweep((), grace_s=3600, dry_run=False) == [unused]
+
+
 def test_sweep_removes_what_nothing_keeps_after_its_grace(blobs: Blobs) -> None:
     kept, lost = blobs.put(b"kept"), blobs.put(b"lost")
     later = Blobs(blobs.root, Clock(now=lambda: datetime.now(UTC) + timedelta(hours=2)))
