@@ -1,4 +1,7 @@
-"""Proves that a release can be served: loaded from the blobs alone, it answers as the pipeline did."""
+"""Proves that a release can be served: loaded from the blobs alone, it answers as the pipeline did.
+
+The process that does so also looks for faster equivalents of the release's models, and proves those.
+"""
 
 import os
 import subprocess
@@ -8,27 +11,55 @@ from typing import Any
 import msgspec
 
 from penstock.checks.answers import same_answers
-from penstock.core.records import CheckResult
+from penstock.core.records import CheckResult, Record
 from penstock.project.workspace import Workspace
-from penstock.releases.manifest import Manifest, encode_manifest
+from penstock.releases.manifest import Manifest, StandIn, encode_manifest
 
 PROOF = "same_answers"
+STAND_INS = "faster_equivalents"
 
 
-def prove(manifest: Manifest, workspace: Workspace) -> CheckResult:
-    """Return the check that a serving process gives the answers the pipeline gave to the same requests."""
+class Proof(Record, frozen=True, kw_only=True):
+    """What a serving process found about a release.
+
+    Attributes:
+        check: Whether it gives the answers the pipeline gave to the same requests.
+        stand_ins: The faster equivalents that were proven, for the manifest.
+        measured: How much faster they were, for the record of the run: times are no part of what a release is.
+    """
+
+    check: CheckResult
+    stand_ins: dict[str, dict[str, StandIn]] = {}
+    measured: CheckResult | None = None
+
+
+class _StandIns(msgspec.Struct, frozen=True):
+    stand_ins: dict[str, dict[str, StandIn]] = {}
+    gains: dict[str, dict[str, dict[str, float]]] = {}
+    error: str = "the process that looked for them ended"
+
+
+def prove(manifest: Manifest, workspace: Workspace) -> Proof:
+    """Load the release in a serving process, ask it what the pipeline was asked, and look for faster equivalents."""
     if not manifest.graph.nodes or not any(n.role == "serve" for n in manifest.graph.nodes):
-        return _result("the pipeline has no serve function, so there is nothing to prove", passed=True)
+        return _proof("the pipeline has no serve function, so there is nothing to prove", passed=True)
     digest = workspace.blobs.put(encode_manifest(manifest))
     command = [sys.executable, "-P", "-m", "penstock.serving.processes.prove", os.fspath(workspace.home), digest]
     done = subprocess.run(command, cwd=workspace.settings.root, capture_output=True, check=False)
-    if done.returncode != 0:
+    lines = done.stdout.splitlines()
+    if not lines:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return _result(f"the serving process ended with {done.returncode}: {' '.join(last)}", passed=False)
-    envelope: dict[str, Any] = msgspec.json.decode(done.stdout)
+        return _proof(f"the serving process ended with {done.returncode}: {' '.join(last)}", passed=False)
+    envelope: dict[str, Any] = msgspec.json.decode(lines[0])
     if "error" in envelope:
-        return _result(f"the release cannot be served: {envelope['error']}", passed=False)
-    found: dict[str, list[Any]] = envelope["answers"]
+        return _proof(f"the release cannot be served: {envelope['error']}", passed=False)
+    check = _same(manifest, envelope["answers"])
+    # A library that dies while it converts a model costs the equivalent, not the release.
+    found = msgspec.json.decode(lines[1], type=_StandIns) if len(lines) > 1 else _StandIns()
+    return Proof(check=check, stand_ins=found.stand_ins, measured=_measured(found, is_whole=len(lines) > 1))
+
+
+def _same(manifest: Manifest, found: dict[str, list[Any]]) -> CheckResult:
     names = [n for n in sorted(manifest.examples) if n in found]
     expected = [e.answer for n in names for e in manifest.examples[n]]
     if not expected:
@@ -38,6 +69,24 @@ def prove(manifest: Manifest, workspace: Workspace) -> CheckResult:
             passed=True,
         )
     return same_answers(expected, [answer for n in names for answer in found[n]])
+
+
+def _measured(found: _StandIns, *, is_whole: bool) -> CheckResult | None:
+    """Return the gains in words and numbers; None when the release has no model of a known kind."""
+    told = [
+        f"{argument} of {function} by {found.stand_ins[function][argument].kind}: "
+        f"{gain['one_row']:g} times on one row, {gain['thousand_rows']:g} on a thousand"
+        for function, gains in found.gains.items()
+        for argument, gain in gains.items()
+    ]
+    if not found.stand_ins and is_whole:
+        return None
+    message = "; ".join(told) or ("no equivalent was proven" if is_whole else found.error)
+    return CheckResult(name=STAND_INS, passed=True, built_in=True, message=message, evidence={"gains": found.gains})
+
+
+def _proof(message: str, *, passed: bool) -> Proof:
+    return Proof(check=_result(message, passed=passed))
 
 
 def _result(message: str, *, passed: bool) -> CheckResult:

@@ -23,7 +23,7 @@ from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
-from penstock.project.proving import PROOF, prove
+from penstock.project.proving import PROOF, Proof, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
@@ -197,8 +197,10 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     is_whole = {n.name for n in run.graph.nodes} <= {n.name for n in run.job.graph.nodes}
     if outcome.state == RunState.SUCCEEDED.value and is_whole:
         proof = _proof(run, manifest)
-        run.journal.note_check("release", proof)
-        manifest = create.with_check(manifest, proof)
+        run.journal.note_check("release", proof.check)
+        if proof.measured is not None:
+            run.journal.note_check("release", proof.measured)
+        manifest = create.with_stand_ins(create.with_check(manifest, proof.check), proof.stand_ins)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
     release, is_new = _release(run, manifest, outcome) if is_whole else (None, False)
     failures = dict(outcome.failures)
@@ -222,11 +224,13 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     )
 
 
-def _proof(run: _Under, manifest: Manifest) -> CheckResult:
+def _proof(run: _Under, manifest: Manifest) -> Proof:
     """Prove that the release can be served; what is live and the same was proven when it was made."""
     live = _live_with_same_content(run, manifest)
     kept = [] if live is None else [check for check in live.checks if check.name == PROOF]
-    return kept[0] if kept else prove(manifest, run.workspace)
+    if live is None or not kept:
+        return prove(manifest, run.workspace)
+    return Proof(check=kept[0], stand_ins=live.stand_ins)
 
 
 def _live_with_same_content(run: _Under, manifest: Manifest) -> Manifest | None:

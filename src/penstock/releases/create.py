@@ -19,7 +19,14 @@ from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import Edge, Graph, Node
 from penstock.releases.archive import needed
 from penstock.releases.environment import environment, imported
-from penstock.releases.manifest import Example, Manifest, ReleasedDataset, ReleasedEvaluation, encode_manifest
+from penstock.releases.manifest import (
+    Example,
+    Manifest,
+    ReleasedDataset,
+    ReleasedEvaluation,
+    StandIn,
+    encode_manifest,
+)
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
 
@@ -78,8 +85,8 @@ def manifest_of(
 def is_same_content(one: Manifest, other: Manifest) -> bool:
     """Return whether two manifests describe the same pipeline, whatever each was compared with.
 
-    What was found about a release (checks, evaluations, the champion of the day) follows from what it is, and from
-    what was live when it was made; a run that changes nothing must not make a new release of the old one.
+    What was found about a release (checks, evaluations, faster equivalents, the champion of the day) follows from what
+    it is, and from what was live when it was made; a run that changes nothing must not make a new release of the old.
     """
     return _content(one) == _content(other)
 
@@ -94,6 +101,7 @@ def _content(manifest: Manifest) -> bytes:
         checks=(),
         evaluations={},
         champion=None,
+        stand_ins={},
         # A package that the code does not import may come and go beside it.
         environment={"python": manifest.environment.get("python"), "packages": imported(manifest)},
     )
@@ -103,6 +111,11 @@ def _content(manifest: Manifest) -> bytes:
 def with_check(manifest: Manifest, check: CheckResult) -> Manifest:
     """Return the manifest with one more check."""
     return msgspec.structs.replace(manifest, checks=(*manifest.checks, check))
+
+
+def with_stand_ins(manifest: Manifest, stand_ins: dict[str, dict[str, StandIn]]) -> Manifest:
+    """Return the manifest with the faster equivalents that were proven."""
+    return msgspec.structs.replace(manifest, stand_ins=stand_ins)
 
 
 def gate(manifest: Manifest, outcome: RunOutcome) -> None:

@@ -115,3 +115,5 @@ def _artifacts(manifest: Manifest) -> Iterator[Artifact]:
     groups += [evaluation.rows for evaluation in manifest.evaluations.values()]
     for group in groups:
         yield from group.values()
+    for proofs in manifest.stand_ins.values():
+        yield from (part for one in proofs.values() for part in (one.artifact, one.sample) if part is not None)

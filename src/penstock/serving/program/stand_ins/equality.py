@@ -67,7 +67,7 @@ def first_difference(original: object, other: object, tolerance: Tolerance, plac
     if type(original) is not type(other):
         return f"{place} is {type(original).__name__} of the original, {type(other).__name__} of the equivalent"
     if isinstance(original, float) and isinstance(other, float):
-        return None if _is_close(original, other, tolerance) else f"{place} is {original!r}, then {other!r}"
+        return None if _is_close(original, other, tolerance) else f"{place} is another number"
     if isinstance(original, dict | list | tuple):
         return _inner_difference(original, other, tolerance, place)
     return None if original == other else f"{place} differs"

@@ -66,7 +66,9 @@ class Fold:
             raise NotPossibleError("what it was folded into is not kept")
         kept: Any = codecs.load(artifact, blobs, verify="full")
         names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
-        inputs = Inputs(_width(model), names, frozenset(FORMS))
+        # Scalers compute in 32 bits when they are given such: those rows are theirs.
+        forms = frozenset(FORMS) - ({"float32"} if kept.get("is_scaled", True) else set())
+        inputs = Inputs(_width(model), names, forms)
         if "scale" in kept:
             return Built(inputs, {"transform": _transform(kept)})
         score = _score(kept)
@@ -87,9 +89,13 @@ class _Scaling:
     def identity(cls, width: int) -> "_Scaling":
         return cls(np.zeros(width), np.ones(width), np.zeros(width))
 
+    @property
+    def is_identity(self) -> bool:
+        return bool(np.all(self.scale == 1)) and not self.shift.any() and not self.centre.any()
+
     def then(self, step: Any) -> "_Scaling":
         centre, scale, shift = _elementwise(step, len(self.scale))
-        if np.all(self.scale == 1) and not self.shift.any() and not self.centre.any():
+        if self.is_identity:
             return _Scaling(centre, scale, shift)
         return _Scaling(self.centre, self.scale * scale, (self.shift - centre) * scale + shift)
 
@@ -173,6 +179,7 @@ def _folded(model: Any, last: Any, scaling: _Scaling) -> dict[str, Any]:
         "weights": np.ascontiguousarray(weights),
         "offset": offset,
         "centre": scaling.centre if is_far else None,
+        "is_scaled": not scaling.is_identity,
         "is_flat": is_flat,
         "is_classifier": is_classifier,
     }
