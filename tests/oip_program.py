@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from penstock.core.clock import Clock
 from penstock.serving.limits import Limits
@@ -18,6 +20,7 @@ from penstock.serving.plane.plane import Plane
 from penstock.serving.predictions.log import PredictionLog
 from penstock.serving.program.load import Program, load_program
 from penstock.serving.protocols.oip.routes import routes
+from penstock.serving.protocols.oip.rpc import serve_grpc
 from penstock.serving.refusals import RequestError
 from penstock.store.blobs import Blobs
 from serving_release import make_manifest, make_node
@@ -46,7 +49,7 @@ class Verdict(Row):
 
 def recommend(*, user_id: int, k: int = 2) -> list[Movie]:
     """Movies for a user."""
-    return [Movie(movie_id=i, title=f"Movie {i}", score=user_id + i / 10) for i in range(k)]
+    return [Movie(movie_id=i, title=f"Movie {i}", score=user_id + i / 10) for i in range(min(k, 5))]
 
 
 def judge(
@@ -55,7 +58,7 @@ def judge(
     """Fields of every kind, a flat record back."""
     text = text.upper() if loud else text
     reason = None if day is None else day.isoformat() + ",".join(tags)
-    return Verdict(label=text, score=weight * len(text), reason=reason)
+    return Verdict(label=text, score=max(-1e6, min(weight, 1e6)) * len(text), reason=reason)
 
 
 def echo(*, rows: np.ndarray) -> np.ndarray:
@@ -178,9 +181,6 @@ class Asker:
         return self._routes.get(path) or self._routes["/v2/*"]
 
 
-AskerMaker = Callable[..., Asker]
-
-
 def tensor(name: str, datatype: str, shape: Sequence[int], data: Any = None, **parameters: Any) -> dict[str, Any]:
     """Return a tensor as JSON has it."""
     found = {"name": name, "datatype": datatype, "shape": list(shape)}
@@ -192,3 +192,35 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: Any = None, **p
 def body_of(*tensors: dict[str, Any], **rest: Any) -> bytes:
     """Return an infer request as JSON."""
     return msgspec.json.encode({"inputs": list(tensors), **rest})
+
+
+class GrpcRunning:
+    """The gRPC form of a release, served on an event loop in a thread of its own."""
+
+    def __init__(self, program: Program, home: Path, limits: Limits, authorize: Any = None) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._plane, self._log, self._server = self._do(self._start(program, home, limits, authorize))
+        self.address = f"127.0.0.1:{self._server.port}"
+
+    def drain(self, grace_s: float) -> None:
+        """Take no more calls and finish those in flight."""
+        self._do(self._server.drain(grace_s))
+
+    def close(self) -> None:
+        """Stop the server, then the loop."""
+        self.drain(0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._plane.close()
+        self._log.close()
+        self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    async def _start(self, program: Program, home: Path, limits: Limits, authorize: Any) -> tuple[Any, ...]:
+        plane, log = make_plane(program, home, limits)
+        options: dict[str, Any] = {"listen": "127.0.0.1:0", "limits": limits, "authorize": authorize}
+        return plane, log, await serve_grpc(plane, "movies@3", **options)

@@ -4,6 +4,7 @@ What is nested, or may be missing, travels as BYTES holding JSON. JSON has no wo
 answer that holds one is told in binary form or refused, never as null.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,13 +15,14 @@ from penstock.serving.plane.questions import Answered
 from penstock.serving.program.answers import encode_answer
 from penstock.serving.program.values import ANSWER, Column, Values
 from penstock.serving.protocols.asking import id_headers, trouble_reply
-from penstock.serving.protocols.oip.bodies import Wanted
+from penstock.serving.protocols.oip.bodies import Inferred, Wanted
 from penstock.serving.protocols.oip.models import Model
 from penstock.serving.protocols.oip.tensors import NUMERIC, Tensor, raw_of, refuse, shown
 from penstock.serving.refusals import AnswerError, RequestError
 
 OCTETS = b"application/octet-stream"
 _BY_KIND: dict[str, str] = {dtype.str.lstrip("<|=>"): name for name, dtype in NUMERIC.items()}
+_FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _LISTS: dict[type, str] = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES"}
 _encode = msgspec.json.Encoder().encode
 
@@ -68,9 +70,12 @@ def refuse_outputs(wanted: Wanted, names: Any, model: Model) -> None:
             raise refuse(f"Model {model.name!r} has no output {shown(name)}; it has: {known}.", field=name)
 
 
-def write_reply(answered: Answered, model: Model, wanted: Wanted) -> Reply:
+def write_reply(answered: Answered, model: Model, asked: Inferred) -> Reply:
     """Return the reply that tells the answers, or the trouble, in the form that the caller wants."""
+    wanted = asked.wanted
     if answered.trouble is not None or answered.values is None:
+        if (refused := blamed(answered, asked.tensors)) is not None:
+            return Reply(refused.status, error_body(refused.message, refused.hint), headers=id_headers(answered))
         return trouble_reply(answered, lambda _reason, message, _prediction_id: {"error": message})
     headers = id_headers(answered)
     try:
@@ -80,6 +85,24 @@ def write_reply(answered: Answered, model: Model, wanted: Wanted) -> Reply:
         return Reply(error.status, error_body(error.message, error.hint), headers=headers)
     except AnswerError as error:
         return Reply(500, error_body(error.message), headers=headers)
+
+
+def blamed(answered: Answered, tensors: Iterable[Tensor]) -> RequestError | None:
+    """Return the refusal of numbers that a function could not answer because they are none; else None.
+
+    Raw tensors may hold NaN and infinities, and many functions know what to do with them. One that does not is not
+    broken: its caller can mend the request.
+    """
+    if answered.trouble is None or answered.trouble.reason != "function_failed":
+        return None
+    for tensor in tensors:
+        if tensor.datatype in _FLOATS and not np.isfinite(tensor.array()).all():
+            return refuse(
+                f"Input {shown(tensor.name)} holds NaN or an infinity, for which the function has no answer.",
+                field=tensor.name,
+                hint="send finite numbers",
+            )
+    return None
 
 
 def error_body(message: str, hint: str = "") -> bytes:

@@ -100,13 +100,19 @@ class Model:
 
     def learn(self, outputs: list[Tensor]) -> None:
         """Note the outputs of the first answer of a function whose annotation does not tell them."""
-        if self.outputs is None:
-            self.outputs = tuple(
-                TensorSpec(
-                    tensor.name, tensor.datatype, (-1, *tensor.shape[1:]), "text" if tensor.is_text else "number"
-                )
-                for tensor in outputs
+        if self.outputs is not None:
+            return
+        # The width of rows that were not released with columns is the caller's, and may be that of the answer.
+        is_fixed = self.function.fields.rows is None or bool(self.function.fields.columns)
+        self.outputs = tuple(
+            TensorSpec(
+                tensor.name,
+                tensor.datatype,
+                (-1, *(size if is_fixed else -1 for size in tensor.shape[1:])),
+                "text" if tensor.is_text else "number",
             )
+            for tensor in outputs
+        )
 
     def refuse_version(self, version: str) -> None:
         """Refuse a request for another version; "" is any.

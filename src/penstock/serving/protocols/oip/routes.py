@@ -18,7 +18,7 @@ from penstock.serving.plane.questions import Answered, Question
 from penstock.serving.program.load import ServeFunction
 from penstock.serving.protocols.asking import caller_of
 from penstock.serving.protocols.oip.answers import error_body, refuse_outputs, write_reply
-from penstock.serving.protocols.oip.bodies import Wanted, header_length_of, read_infer
+from penstock.serving.protocols.oip.bodies import Inferred, header_length_of, read_infer
 from penstock.serving.protocols.oip.models import Model, Models
 from penstock.serving.protocols.oip.questions import make_reader
 from penstock.serving.protocols.oip.tensors import shown
@@ -47,10 +47,10 @@ class InferWire:
         Raises:
             RequestError: 400 when the body is no infer request, 422 when a tensor does not fit the function.
         """
-        return self.read_wanted(request, function)[0]
+        return self.read_inferred(request, function)[0]
 
-    def read_wanted(self, request: Request, function: ServeFunction) -> tuple[Question, Wanted]:
-        """Return what an infer request asks, and the form of the reply it wants.
+    def read_inferred(self, request: Request, function: ServeFunction) -> tuple[Question, Inferred]:
+        """Return what an infer request asks, with its tensors and the form of the reply it wants.
 
         Raises:
             RequestError: As `read`.
@@ -72,13 +72,12 @@ class InferWire:
             caller=caller_of(request),
             parse_ns=time.perf_counter_ns() - started,
         )
-        return question, inferred.wanted
+        return question, inferred
 
     def write(self, answered: Answered, function: ServeFunction, request: Request) -> Reply:
         """Return the reply that tells the answers, or the trouble."""
         del function  # the model knows it
-        wanted = read_infer(request.body, header_length_of(request.headers)).wanted
-        return write_reply(answered, self._model, wanted)
+        return write_reply(answered, self._model, read_infer(request.body, header_length_of(request.headers)))
 
     def refuse(self, error: RequestError) -> Reply:
         """Return `{"error": "..."}`, the shape of the protocol."""
@@ -158,8 +157,8 @@ def _infer(plane: Plane, model: Model, limits: Limits) -> Route:
     wire = InferWire(model, limits)
 
     def handle(request: Request, respond: Respond) -> None:
-        question, wanted = wire.read_wanted(request, model.function)
-        plane.ask(question, lambda answered: respond(write_reply(answered, model, wanted)))
+        question, inferred = wire.read_inferred(request, model.function)
+        plane.ask(question, lambda answered: respond(write_reply(answered, model, inferred)))
 
     return Route(methods=frozenset({"POST"}), permission="predict", handle=handle, kinds=_ANY_BODY, refuse=wire.refuse)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Request
@@ -18,7 +19,7 @@ from penstock.serving.plane.plane import Plane
 from penstock.serving.plane.questions import Answered, Question, Trouble
 from penstock.serving.protocols.asking import caller_of
 from penstock.serving.protocols.oip import inference_pb2 as pb
-from penstock.serving.protocols.oip.answers import chosen, outputs_of, refuse_outputs
+from penstock.serving.protocols.oip.answers import blamed, chosen, outputs_of, refuse_outputs
 from penstock.serving.protocols.oip.bodies import Inferred
 from penstock.serving.protocols.oip.models import Model, Models
 from penstock.serving.protocols.oip.questions import make_reader
@@ -119,6 +120,8 @@ class InferenceService:
             refuse_outputs(inferred.wanted, [spec.name for spec in model.outputs], model)
         answered = await self._answered(self._question(model, inferred, metadata, started))
         if answered.trouble is not None or answered.values is None:
+            if (refused := blamed(answered, inferred.tensors)) is not None:
+                raise refused
             raise _troubled(answered.trouble)
         outputs = chosen(outputs_of(answered.values, model), inferred.wanted, model)
         return answered, write_message(answered, model, inferred.wanted, outputs)
@@ -209,9 +212,7 @@ def _methods(service: InferenceService, authorize: Authorize | None) -> dict[str
     found = {name: _unary(_reading(method, authorize), kind) for name, (method, kind) in plain.items()}
     found["ModelInfer"] = _unary(_inferring(service, authorize), pb.ModelInferRequest)
     found["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        _streaming(_inferring(service, authorize)),
-        request_deserializer=pb.ModelInferRequest.FromString,
-        response_serializer=pb.ModelStreamInferResponse.SerializeToString,
+        _streaming(_inferring(service, authorize)), response_serializer=_serialize
     )
     return found
 
@@ -220,21 +221,35 @@ Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
 def _unary(answer: Answer, kind: Any) -> grpc.RpcMethodHandler:
-    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def call(request: bytes, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return await _guarded(answer, request, context)
+            return await _guarded(answer, _parsed(kind, request), context)
         except _RefusedError as refused:
             await context.abort(refused.code, str(refused), refused.trailing)
 
-    return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=kind.FromString, response_serializer=lambda message: message.SerializeToString()
-    )
+    return grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
+
+
+def _serialize(message: Any) -> bytes:
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def _parsed(kind: Any, request: bytes) -> Any:
+    # Not left to grpcio, which answers a message that is none as a fault of the server.
+    try:
+        return kind.FromString(request)
+    except DecodeError as error:
+        message = f"The request is not a message of type {kind.DESCRIPTOR.name}."
+        raise _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message) from error
 
 
 def _streaming(answer: Answer) -> Any:
-    async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        async for request in requests:
+    async def call(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async for received in requests:
+            request = pb.ModelInferRequest()
             try:
+                request = _parsed(pb.ModelInferRequest, received)
                 yield pb.ModelStreamInferResponse(infer_response=await _guarded(answer, request, context))
             except _RefusedError as refused:
                 reply = pb.ModelInferResponse(id=request.id)
