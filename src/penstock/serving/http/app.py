@@ -1,7 +1,7 @@
 """The table of routes of one worker: who may ask what, and the refusals of everything else."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ from penstock.serving.http.bodies import check_coding, too_large
 from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Permission, Reply, Request, Respond, Route, refusal
+from penstock.serving.observe.exchanges import Watcher, tell_refused, watching
 from penstock.serving.refusals import RequestError
 
 PERMISSIONS: frozenset[Permission] = frozenset({"read", "predict", "feedback"})
@@ -30,6 +31,7 @@ class App:
         heads: The check on each request's head.
         limits: Bounds on requests.
         refused: Told the status of each request that is refused.
+        watchers: Told each request with its reply.
 
     Attributes:
         draining: The worker is about to leave; `/readyz` says so.
@@ -46,6 +48,7 @@ class App:
         heads: Heads,
         limits: Limits,
         refused: Callable[[int], None] = lambda _status: None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         for path, route in routes.items():
             if route.permission not in PERMISSIONS:
@@ -56,6 +59,7 @@ class App:
         self._heads = heads
         self._limits = limits
         self._refused = refused
+        self._watchers = watchers
         own = {
             "/healthz": Route(methods=frozenset({"GET"}), permission="read", handle=_say_up),
             "/readyz": Route(methods=frozenset({"GET"}), permission="read", handle=self._say_ready),
@@ -85,12 +89,16 @@ class App:
         try:
             return self._find(request, length)
         except RequestError as error:
-            return self.refuse(error, request.path)
+            reply = self.refuse(error, request.path)
         except _Said as said:
-            return said.reply
+            reply = said.reply
+        tell_refused(request, reply, self._watchers)
+        return reply
 
     def answer(self, route: Route, request: Request, respond: Respond) -> None:
         """Answer an admitted request; never raises."""
+        if self._watchers:
+            respond = watching(request, respond, self._watchers)
         try:
             route.handle(request, respond)
         except RequestError as error:

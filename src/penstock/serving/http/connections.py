@@ -9,7 +9,8 @@ import contextlib
 import socket
 
 from penstock.serving.http.app import App
-from penstock.serving.http.connection import Connection, Shared
+from penstock.serving.http.connection import Connection, Opened
+from penstock.serving.http.reader import Shared
 from penstock.serving.limits import Limits
 
 _LOOKS = 8  # how often a connection is looked at during the shortest of its times
@@ -22,41 +23,45 @@ class Connections:
     def __init__(self, app: App, limits: Limits) -> None:
         self._app = app
         self._limits = limits
-        self._shared: Shared | None = None
+        self._opened: Opened | None = None
         self._server: asyncio.Server | None = None
         self._next_look: asyncio.TimerHandle | None = None
 
     async def open(self, listener: socket.socket) -> None:
         """Start to accept."""
         loop = asyncio.get_running_loop()
-        shared = self._shared = Shared(self._app, self._limits, loop.time())
-        self._server = await loop.create_server(lambda: Connection(shared), sock=listener, backlog=2048)
+        shared = Shared(self._app, self._limits, loop.time())
+        opened = self._opened = Opened()
+        self._server = await loop.create_server(lambda: Connection(shared, opened), sock=listener, backlog=2048)
         shortest = min(self._limits.receive_s, self._limits.idle_s, self._limits.linger_s)
-        self._look(loop, shared, min(shortest / _LOOKS, _LONGEST_PAUSE_S))
+        self._look(shared, opened, min(shortest / _LOOKS, _LONGEST_PAUSE_S))
 
     async def drain(self) -> None:
         """Stop accepting, answer what is under way, close what stays silent; bounded by `drain_s`."""
         self._app.draining = True
-        shared = self._shared
-        if self._server is None or shared is None:
+        opened = self._opened
+        if self._server is None or opened is None:
             return
         self._server.close()
-        if shared.connections:
-            shared.emptied.clear()
-            await self._wait(shared, self._limits.linger_s)
-            for connection in list(shared.connections):
+        if opened.connections:
+            opened.emptied.clear()
+            await _wait(opened, self._limits.linger_s)
+            for connection in list(opened.connections):
                 connection.close_if_idle()
-            await self._wait(shared, self._limits.drain_s - self._limits.linger_s)
+            await _wait(opened, self._limits.drain_s - self._limits.linger_s)
         if self._next_look is not None:
             self._next_look.cancel()
 
-    async def _wait(self, shared: Shared, longest_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(shared.emptied.wait(), longest_s)
-
-    def _look(self, loop: asyncio.AbstractEventLoop, shared: Shared, pause_s: float) -> None:
+    def _look(self, shared: Shared, opened: Opened, pause_s: float) -> None:
         # One timer for all: a timer per request costs as much as a small answer.
+        loop = asyncio.get_running_loop()
         now_s = shared.now_s = loop.time()
-        for connection in [found for found in shared.connections if found.due_s <= now_s]:
-            connection.expire()
-        self._next_look = loop.call_later(pause_s, self._look, loop, shared, pause_s)
+        for connection in list(opened.connections):
+            connection.expire(now_s)
+        self._next_look = loop.call_later(pause_s, self._look, shared, opened, pause_s)
+
+
+async def _wait(opened: Opened, longest_s: float) -> None:
+    if opened.connections:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(opened.emptied.wait(), longest_s)

@@ -1,6 +1,6 @@
 """The app of one release: the routes of every protocol and the pages, put together. Knows protocols by their routes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -10,13 +10,21 @@ from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Reply, Request, Respond, Route
 from penstock.serving.observe.counters import Counters
+from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.plane.plane import Plane
 from penstock.serving.program.load import Program
 from penstock.serving.protocols import typed
 
 
-def release_app(
-    plane: Plane | None, release: str, *, heads: Heads, limits: Limits, others: Mapping[str, Route], counters: Counters
+def release_app(  # noqa: PLR0913  # what one app is put together from
+    plane: Plane | None,
+    release: str,
+    *,
+    heads: Heads,
+    limits: Limits,
+    others: Mapping[str, Route],
+    counters: Counters,
+    watchers: Sequence[Watcher] = (),
 ) -> App:
     """Return the app of a release.
 
@@ -27,12 +35,13 @@ def release_app(
         limits: Bounds on requests.
         others: Further routes, as those for feedback and metrics.
         counters: Where refusals are counted.
+        watchers: Told each request with its reply.
     """
     if plane is None:
-        return App({}, "", heads=heads, limits=limits, refused=counters.refused)
+        return App({}, "", heads=heads, limits=limits, refused=counters.refused, watchers=watchers)
     routes = {**typed.routes(plane, release), **others}
     pages = page_routes(plane.program, release, routes)
-    return App({**routes, **pages}, release, heads=heads, limits=limits, refused=counters.refused)
+    return App({**routes, **pages}, release, heads=heads, limits=limits, refused=counters.refused, watchers=watchers)
 
 
 def page_routes(program: Program, release: str, routes: Mapping[str, Route]) -> dict[str, Route]:

@@ -1,0 +1,536 @@
+"""Connections on raw sockets: order, bounds in time and size, and every way in which a request can be wrong."""
+
+import contextlib
+import gzip
+import socket
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from penstock.serving.limits import Limits
+from served_app import HEAD, Served, read_all, read_reply, serving
+
+LIMITS = Limits(receive_s=0.8, idle_s=1.5, linger_s=0.2, drain_s=5.0, body_bytes=2**20, connections=50)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(LIMITS) as running:
+        yield running
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited too long until {what}"
+        threading.Event().wait(0.01)
+
+
+def echo(body: bytes, extra: bytes = b"") -> bytes:
+    return HEAD + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def status_of(received: bytes) -> int:
+    return int(received.split(b" ", 2)[1])
+
+
+def get(path: str, extra: str = "") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode()
+
+
+def test_one_connection_answers_many_requests(served: Served) -> None:
+    """A kept connection answers each with its own body, whether the head was seen before or not."""
+    with served.connect() as link:
+        for number in range(100):
+            body = b"%d" % number
+            link.sendall(echo(body))
+            assert read_reply(link)[::2] == (200, body)
+
+
+def test_a_reply_says_what_it_is_and_nothing_of_the_server(served: Served) -> None:
+    """Type, length and nosniff; no date, no server, no connection header where HTTP/1.1 implies it."""
+    with served.connect() as link:
+        link.sendall(echo(b"abc"))
+        _, headers, _ = read_reply(link)
+    assert headers == {"x-content-type-options": "nosniff", "content-type": "text/plain", "content-length": "3"}
+
+
+def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
+    """Many requests in one packet; the slow first one is not overtaken."""
+    with served.connect() as link:
+        link.sendall(echo(b"one").replace(b"/echo", b"/later") + echo(b"two") + get("/nowhere") + echo(b"three"))
+        assert served.answer_one(b"late").body == b"one"
+        replies = [read_reply(link)[::2] for _ in range(4)]
+    assert [status for status, _ in replies] == [200, 200, 404, 200]
+    assert [replies[0][1], replies[1][1], replies[3][1]] == [b"late", b"two", b"three"]
+
+
+def test_a_caller_that_never_reads_its_replies_stops_being_read(served: Served) -> None:
+    """Requests without end on a connection whose replies are not taken fill the sockets, not the process."""
+    with served.connect() as link:
+        link.sendall(echo(b"first").replace(b"/echo", b"/later"))
+        link.settimeout(0.2)
+        before = psutil.Process().memory_info().rss
+        with pytest.raises(TimeoutError, match="timed out"):
+            link.sendall(echo(b"x" * 10_000) * 3000)
+        assert psutil.Process().memory_info().rss - before < 20 * 2**20
+        served.answer_one(b"late")
+        link.settimeout(10)
+        assert read_reply(link)[2] == b"late"
+        assert read_reply(link)[2] == b"x" * 10_000
+
+
+def test_bodies_may_come_in_pieces_and_in_chunks(served: Served) -> None:
+    """The same body by length, by chunks with extensions and trailers, and byte by byte."""
+    chunked = (
+        HEAD
+        + b"Transfer-Encoding: chunked\r\n\r\n5;ext=1\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    )
+    with served.connect() as link:
+        for message in (echo(b"hello world"), chunked):
+            link.sendall(message)
+            assert read_reply(link)[2] == b"hello world"
+            for place in range(len(message)):
+                link.sendall(message[place : place + 1])
+            assert read_reply(link)[2] == b"hello world"
+
+
+def test_a_trailer_changes_nothing(served: Served) -> None:
+    """What comes after a chunked body is no header of the request, nor of the next one."""
+    bomb = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nContent-Encoding: gzip\r\nHost: evil\r\n\r\n"
+    with served.connect() as link:
+        link.sendall(bomb + echo(b"next"))
+        assert [read_reply(link)[::2] for _ in range(2)] == [(200, b"a"), (200, b"next")]
+
+
+def test_a_caller_that_waits_for_100_continue_hears_it(served: Served) -> None:
+    """It is sent once the head is admitted, and not when the whole request came at once."""
+    with served.connect() as link:
+        link.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert read_reply(link)[0] == 100
+        link.sendall(b"ok")
+        assert read_reply(link)[::2] == (200, b"ok")
+        link.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nok")
+        assert read_reply(link)[::2] == (200, b"ok")
+
+
+@pytest.mark.parametrize(("length", "status"), [(2**21, 413), (99_999_999_999, 413)])
+def test_a_caller_that_waits_is_refused_before_it_sends(served: Served, length: int, status: int) -> None:
+    """The refusal comes in place of 100, so the body is never sent."""
+    received = served.talk(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
+    assert status_of(received) == status
+    assert b"connection: close" in received
+
+
+def test_only_continue_can_be_expected(served: Served) -> None:
+    """417, as the standard says."""
+    assert status_of(served.talk(echo(b"a", b"Expect: miracles\r\n"))) == 417
+
+
+def test_head_is_answered_without_a_body(served: Served) -> None:
+    """The head is that of GET; the next reply follows at once."""
+    with served.connect() as link:
+        link.sendall(b"HEAD /big?1000 HTTP/1.1\r\nHost: localhost\r\n\r\n" + get("/target?a=1"))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += link.recv(1)
+        assert b"content-length: 1000\r\n" in head
+        assert read_reply(link)[2] == b"GET /target a=1"
+
+
+def test_http_1_0_is_closed_after_a_reply_unless_it_asks_to_be_kept(served: Served) -> None:
+    """Old callers get what they expect."""
+    old = b"GET /target HTTP/1.0\r\nHost: localhost\r\n"
+    received = served.talk(old + b"\r\n")
+    assert status_of(received) == 200
+    assert b"connection: close\r\n" in received
+    with served.connect() as link:
+        for _ in range(2):
+            link.sendall(old + b"Connection: keep-alive\r\n\r\n")
+            status, headers, _ = read_reply(link)
+            assert (status, headers["connection"]) == (200, "keep-alive")
+
+
+def test_close_is_obeyed(served: Served) -> None:
+    """The connection ends after the reply; what follows is nobody's."""
+    received = served.talk(echo(b"last", b"Connection: close\r\n") + echo(b"never"))
+    assert received.endswith(b"last")
+    assert b"connection: close\r\n" in received
+    assert received.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("path", ["/echo", "/later"])
+def test_a_half_closed_caller_still_gets_its_reply(served: Served, path: str) -> None:
+    """It shuts its side after asking, as `nc -N` does; the answer comes, then the end."""
+    with served.connect() as link:
+        link.sendall(echo(b"ask").replace(b"/echo", path.encode()))
+        link.shutdown(socket.SHUT_WR)
+        if path == "/later":
+            served.answer_one(b"ask")
+        received = read_all(link)
+    assert received.endswith(b"ask")
+    assert b"connection: close" in received or path == "/echo"  # answered before the end was seen
+
+
+def test_a_half_closed_caller_with_half_a_request_is_told(served: Served) -> None:
+    """What can never be whole is refused at once."""
+    for part in (HEAD, HEAD + b"Content-Length: 9\r\n\r\nhalf"):
+        with served.connect() as link:
+            link.sendall(part)
+            link.shutdown(socket.SHUT_WR)
+            assert status_of(read_all(link)) == 400
+
+
+@pytest.mark.parametrize("part", [b"POST /ec", HEAD, HEAD + b"Content-Length: 100\r\n\r\n"])
+def test_a_slow_sender_is_given_up(served: Served, part: bytes) -> None:
+    """A byte now and then does not keep a connection: head and body have a time each."""
+    with served.connect() as link:
+        link.sendall(part)
+        received = b""
+        link.settimeout(0.1)
+        deadline = time.monotonic() + 20
+        while not received.startswith(b"HTTP"):
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ConnectionError):
+                link.sendall(b"1")
+            with contextlib.suppress(TimeoutError):
+                received += link.recv(100)
+    assert status_of(received) == 408
+
+
+def test_a_slow_reader_is_given_up_and_does_not_grow_the_process(served: Served) -> None:
+    """Replies that are not read stop further ones, and after a time the connection is dropped."""
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.connect(("127.0.0.1", served.port))
+        before = psutil.Process().memory_info().rss
+        link.sendall(get("/big?4000000") * 50)
+        wait_until(lambda: served.open_count() > 0, "it is connected")
+        wait_until(lambda: served.open_count() == 0, "it is dropped")
+        assert psutil.Process().memory_info().rss - before < 40 * 2**20
+    assert served.talk(get("/target", "Connection: close\r\n"))
+
+
+def test_a_reader_that_goes_on_gets_all_of_a_large_reply(served: Served) -> None:
+    """Slow is not stuck: what is read in time is not cut off."""
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        link.settimeout(10)
+        link.connect(("127.0.0.1", served.port))
+        link.sendall(get("/big?8000000") + get("/target"))
+        assert len(read_reply(link)[2]) == 8_000_000
+        assert read_reply(link)[2] == b"GET /target "
+
+
+def test_silent_connections_are_closed(served: Served) -> None:
+    """One that never asked, and one that asked before."""
+    assert served.talk() == b""
+    with served.connect() as link:
+        link.sendall(echo(b"a"))
+        read_reply(link)
+        assert read_all(link) == b""
+
+
+def test_one_caller_too_many_is_told_so(served: Served) -> None:
+    """503 beyond the bound on connections; room again when others leave."""
+    wait_until(lambda: served.open_count() == 0, "earlier tests have left")
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(served.connect()) for _ in range(LIMITS.connections)]
+        for link in links:
+            link.sendall(echo(b"a"))
+            assert read_reply(link)[0] == 200
+        received = served.talk()
+        assert status_of(received) == 503
+        assert b"retry-after: 1\r\n" in received
+    wait_until(lambda: served.open_count() == 0, "all have left")
+    assert status_of(served.talk(echo(b"a", b"Connection: close\r\n"))) == 200
+
+
+def test_an_oversize_body_is_refused_before_it_is_read(served: Served) -> None:
+    """413 by the declared length alone, and the reply arrives although the caller goes on sending."""
+    with served.connect() as link:
+        link.sendall(HEAD + b"Content-Length: 50000000\r\n\r\n")
+        assert read_reply(link)[0] == 413
+    received = served.talk(HEAD + b"Content-Length: 50000000\r\n\r\n", b"x" * 500_000)
+    assert status_of(received) == 413
+
+
+def test_an_endless_chunked_body_is_cut_off_with_flat_memory(served: Served) -> None:
+    """Neither data nor chunk extensions nor trailers go on for ever."""
+    before = psutil.Process().memory_info().rss
+    start = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    for part in (b"10000\r\n" + b"y" * 65536 + b"\r\n", b"1;" + b"e" * 65536 + b"\r\nx\r\n"):
+        assert status_of(served.talk(start, *[part] * 400)) == 413
+    trailers = b"".join(b"X-%d: %s\r\n" % (number, b"t" * 1000) for number in range(400))
+    assert status_of(served.talk(start + b"1\r\nx\r\n0\r\n", trailers)) == 413
+    assert psutil.Process().memory_info().rss - before < 30 * 2**20
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"GET /" + b"a" * 40_000,
+        HEAD + b"X: " + b"a" * 40_000,
+        HEAD + b"X: " + b"a" * 40_000 + b"\r\n\r\n",
+        HEAD + b"".join(b"X-%d: 1\r\n" % number for number in range(4000)),
+    ],
+)
+def test_a_head_flood_is_refused(served: Served, part: bytes) -> None:
+    """431, in one packet and in many."""
+    assert status_of(served.talk(part)) == 431
+    assert status_of(served.talk(*[part[at : at + 1000] for at in range(0, len(part), 1000)])) == 431
+
+
+def test_a_long_pipeline_of_small_requests_is_no_flood(served: Served) -> None:
+    """Heads are bounded one by one, wherever packets are cut."""
+    message = echo(b"abc")
+    count = 2000
+    with served.connect() as link:
+        sender = threading.Thread(target=link.sendall, args=(message * count,))
+        sender.start()
+        assert all(read_reply(link)[::2] == (200, b"abc") for _ in range(count))
+        sender.join()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        b"Content-Length: 5, 5\r\n\r\nhello",
+        b"Content-Length: +5\r\n\r\nhello",
+        b"Content-Length: -5\r\n\r\nhello",
+        b"Content-Length: 0x5\r\n\r\nhello",
+        b"Content-Length: 5 5\r\n\r\nhello",
+        b"Content-Length: 5\x0b\r\n\r\nhello",
+        b"Content-Length:\r\n\r\nhello",
+        b"Content-Length : 5\r\n\r\nhello",
+        b"Content-Length: 184467440737095516160\r\n\r\nhello",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: identity\r\n\r\nhello",
+        b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\nhello\n0\n\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5 5\r\nhello\r\n0\r\n\r\n",
+        b"Host: localhost\r\nContent-Length: 0\r\n\r\n",
+        b"Host: evil.example\r\nContent-Length: 0\r\n\r\n",
+        b"Content-Type: a/b\r\nContent-Length: 0\r\n\r\n",
+        b"X: a\x00b\r\n\r\n",
+        b"X: a\x01b\r\n\r\n",
+        b"X: a\x7fb\r\n\r\n",
+        b"X\x00: ab\r\n\r\n",
+        b"X y: ab\r\n\r\n",
+        b"X: a\r\n folded\r\n\r\n",
+        b"X: a\rb\r\n\r\n",
+        b": a\r\n\r\n",
+        b"no colon\r\n\r\n",
+        b"\n\n",
+    ],
+)
+def test_what_two_readers_could_read_differently_is_refused(served: Served, lines: bytes) -> None:
+    """Wrong, doubled and contradicting lengths, folded lines and control characters: 400, and the connection ends."""
+    received = served.talk(HEAD + lines + get("/target?smuggled"))
+    assert status_of(received) == 400
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close\r\n" in received
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        ("GET /tar\x00get HTTP/1.1", 400),
+        ("GET /tar\x01get HTTP/1.1", 400),
+        ("GET /tar\xffget HTTP/1.1", 400),
+        ("GET /target#part HTTP/1.1", 400),
+        ("GET target HTTP/1.1", 400),
+        ("GET ftp://localhost/target HTTP/1.1", 400),
+        ("GET http://evil.example/target HTTP/1.1", 400),
+        ("GET http://user@localhost/target HTTP/1.1", 400),
+        ("GET http://localhost/target HTTP/1.1", 200),
+        ("GET HTTP://LOCALHOST/target?a HTTP/1.1", 200),
+        ("GET http://localhost HTTP/1.1", 404),
+        ("GET http://localhost?a/b HTTP/1.1", 404),
+        ("GET /t%61rget HTTP/1.1", 200),
+        ("GET /%74arget?x=%00 HTTP/1.1", 200),
+        ("GET //target HTTP/1.1", 404),
+        ("GET /target/ HTTP/1.1", 404),
+        ("GET /./target HTTP/1.1", 404),
+        ("GET /x/../target HTTP/1.1", 404),
+        ("GET /x/%2e%2e/target HTTP/1.1", 404),
+        ("GET /%2Ftarget HTTP/1.1", 404),
+        ("GET %2Ftarget HTTP/1.1", 400),
+        ("GET /%5ctarget HTTP/1.1", 404),
+        ("GET /target%00 HTTP/1.1", 404),
+        ("GET /target%0d%0a HTTP/1.1", 404),
+        ("GET /target% HTTP/1.1", 404),
+        ("GET /%zz HTTP/1.1", 404),
+        ("GET /%2574arget HTTP/1.1", 404),
+        ("GET /%ff HTTP/1.1", 400),
+        ("GET /%c0%afetc HTTP/1.1", 400),
+        ("OPTIONS * HTTP/1.1", 204),
+        ("OPTIONS /target HTTP/1.1", 204),
+        ("GET * HTTP/1.1", 404),
+        ("PUT /target HTTP/1.1", 405),
+        ("TRACE /target HTTP/1.1", 405),
+        ("CONNECT localhost:80 HTTP/1.1", 405),
+        ("BREW /target HTTP/1.1", 400),
+        ("get /target HTTP/1.1", 400),
+        ("GET /target HTTP/1.2", 400),
+        ("GET /target HTTP/2.0", 505),
+        ("GET /target HTTP/0.9", 505),
+        ("GET /target HTTP/1.1 ", 400),
+        ("GET /target", 505),
+        ("PRI * HTTP/2.0", 400),
+    ],
+)
+def test_targets_methods_and_versions(served: Served, first: str, status: int) -> None:
+    """Each request line gets one definite reply; none reaches another route than the one it names."""
+    received = served.talk(first.encode("latin-1") + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert status_of(received) == status
+
+
+def test_a_wrong_method_is_told_the_right_ones(served: Served) -> None:
+    """405 with Allow, as OPTIONS tells it too."""
+    for first in ("DELETE /target", "OPTIONS /target"):
+        received = served.talk(f"{first} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        assert b"\r\nallow: GET, HEAD, OPTIONS\r\n" in received
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+def test_an_upgrade_that_is_not_taken_up_loses_no_body(served: Served, framing: bytes) -> None:
+    """Java's and other clients offer HTTP/2 with their first request; it is answered as it is."""
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    with served.connect() as link:
+        link.sendall(HEAD + upgrade + framing + echo(b"next"))
+        assert [read_reply(link)[::2] for _ in range(2)] == [(200, b"hello"), (200, b"next")]
+        message = HEAD + upgrade + framing
+        for place in range(len(message)):
+            link.sendall(message[place : place + 1])
+        assert read_reply(link)[::2] == (200, b"hello")
+
+
+def test_a_websocket_is_not_spoken(served: Served) -> None:
+    """The request is answered as plain HTTP."""
+    with served.connect() as link:
+        link.sendall(get("/target", "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"))
+        assert read_reply(link)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [
+        (b"gzip", gzip.compress),
+        (b"x-gzip", gzip.compress),
+        (b"GZIP", gzip.compress),
+        (b"deflate", zlib.compress),
+        (b"deflate", lambda body: zlib.compress(body, wbits=-15)),
+        (b"identity", lambda body: body),
+    ],
+)
+def test_compressed_bodies_are_read(served: Served, coding: bytes, compress: Callable[[bytes], bytes]) -> None:
+    """What clients compress arrives as it was."""
+    body = b"hello world " * 1000
+    with served.connect() as link:
+        for _ in range(2):
+            link.sendall(echo(compress(body), b"Content-Encoding: " + coding + b"\r\n"))
+            assert read_reply(link)[::2] == (200, body)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        (b"gzip", gzip.compress(b"\0" * 200 * 2**20), 413),
+        (b"deflate", zlib.compress(b"\0" * 200 * 2**20), 413),
+        (b"gzip", gzip.compress(gzip.compress(b"\0" * 2**20)), 200),
+        (b"gzip", gzip.compress(b"abc")[:-4], 400),
+        (b"gzip", gzip.compress(b"abc") * 2, 400),
+        (b"gzip", b"not compressed", 400),
+        (b"deflate", b"not compressed", 400),
+        (b"br", b"x", 415),
+        (b"gzip, gzip", gzip.compress(gzip.compress(b"abc")), 415),
+    ],
+)
+def test_a_compressed_body_is_bounded_while_it_is_inflated(
+    served: Served, coding: bytes, body: bytes, status: int
+) -> None:
+    """A bomb is not inflated to its end; what is not what it says is refused; the caller may go on."""
+    before = psutil.Process().memory_info().rss
+    with served.connect() as link:
+        link.sendall(echo(body, b"Content-Encoding: " + coding + b"\r\n") + echo(b"next"))
+        assert [read_reply(link)[0] for _ in range(2)] == [status, 200]
+    assert psutil.Process().memory_info().rss - before < 30 * 2**20
+
+
+def test_a_fault_of_the_server_is_an_error_and_the_connection_goes_on(served: Served) -> None:
+    """500 without a word of what went wrong."""
+    with served.connect() as link:
+        link.sendall(get("/failing") + get("/target"))
+        status, _, body = read_reply(link)
+        assert (status, b"fault" in body) == (500, False)
+        assert read_reply(link)[0] == 200
+
+
+def test_a_handler_that_answers_twice_is_heard_once(served: Served) -> None:
+    """The second answer cannot become the reply to another request."""
+    with served.connect() as link:
+        link.sendall(echo(b"a").replace(b"/echo", b"/twice") + echo(b"next"))
+        assert [read_reply(link)[2] for _ in range(2)] == [b"first", b"next"]
+
+
+def test_a_line_break_in_a_header_of_a_reply_is_never_sent(served: Served) -> None:
+    """The connection ends without the reply."""
+    assert b"x-injected" not in served.talk(get("/injecting"))
+
+
+def test_a_caller_that_leaves_while_its_answer_is_made_harms_nobody(served: Served) -> None:
+    """The answer goes nowhere; others are answered."""
+    with served.connect() as link:
+        link.sendall(echo(b"a").replace(b"/echo", b"/later"))
+        request, respond = served.waiting.get(timeout=10)
+    wait_until(lambda: served.open_count() <= 1, "it has left")
+    served.waiting.put((request, respond))
+    served.answer_one(b"late")
+    with served.connect() as link:
+        link.sendall(echo(b"other"))
+        assert read_reply(link)[2] == b"other"
+
+
+def test_a_leaving_worker_answers_what_is_under_way() -> None:
+    """Requests in flight and requests on kept connections are answered with `close`; silent connections end."""
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serving(LIMITS))
+        silent, kept, busy = (stack.enter_context(served.connect()) for _ in range(3))
+        for link in (silent, kept):
+            link.sendall(echo(b"a"))
+            read_reply(link)
+        busy.sendall(echo(b"b").replace(b"/echo", b"/later"))
+        wait_until(lambda: served.waiting.qsize() == 1, "the request is under way")
+        drained = served.drain()
+        wait_until(lambda: served.is_draining, "the worker leaves")
+        kept.sendall(echo(b"more"))
+        assert b"connection: close\r\n" in (received := read_all(kept))
+        assert received.endswith(b"more")
+        assert read_all(silent) == b""
+        assert not drained.done()
+        served.answer_one(b"late")
+        assert read_all(busy).endswith(b"late")
+        drained.result(10)
+        with pytest.raises(ConnectionRefusedError, match="refused"):
+            served.connect()
