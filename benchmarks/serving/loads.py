@@ -69,13 +69,18 @@ def burst(target: Target, load: str, *, seconds: float, rate: float = 0.0) -> Bu
         load: "16" or "64" connections with single rows, "batch" for 1,000 rows, or "steady" at a `rate`.
         seconds: How long.
         rate: Requests a second of the open loop.
+
+    Raises:
+        OSError: The generator could not do its work.
     """
     rows = samples.BATCH if load == "batch" else 1
     command = _steady(target, rate, seconds) if load == STEADY else _closed(target, load, seconds, rows)
     before = target.tree.usage()
     done = subprocess.run(
-        ["taskset", "-c", ",".join(map(str, target.cores)), *command], capture_output=True, text=True, check=True
+        ["taskset", "-c", ",".join(map(str, target.cores)), *command], capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise OSError(f"The generator failed: {done.stderr.strip()[-300:]}")
     after = target.tree.usage()
     found = json.loads(done.stdout.splitlines()[-1])
     spent_s = after.cpu_s - before.cpu_s

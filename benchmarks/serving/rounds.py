@@ -19,11 +19,12 @@ import httpx
 import numpy as np
 from benchmarks.serving import samples
 from benchmarks.serving.environments import python_of, version_of
-from benchmarks.serving.loads import SHARE, STEADY, Burst, Target, burst
+from benchmarks.serving.loads import SHARE, STEADY, Target, burst
 from benchmarks.serving.processes import Tree
 from benchmarks.serving.servers import Place, Route, Server, alone
 
 _READY_S = 60.0
+_REST_S, _GLANCE_S, _IDLE_SHARE = 10.0, 0.3, 0.15
 _EQUAL = 1e-6
 _SERVER_CORE, _GENERATOR_CORE = 0, 1
 
@@ -115,21 +116,24 @@ class Run:
                 yield {"route": route.name, "load": "answer", "failed": wrong}
                 continue
             burst(reached, "16", seconds=1)  # warm
+            _await_rest(target.tree)
             for load in turn.loads:
                 if load == "batch" and not route.takes_many:
                     continue
-                found = self._burst(reached, turn.server, load)
-                yield {"route": route.name, "load": load, **asdict(found)}
+                yield {"route": route.name, "load": load, **self._burst(reached, turn.server, load)}
         usage = target.tree.usage()
         yield {"load": "memory", "memory_bytes": usage.memory_bytes, "largest_bytes": usage.largest_bytes}
 
-    def _burst(self, target: Target, server: Server, load: str) -> Burst:
+    def _burst(self, target: Target, server: Server, load: str) -> dict[str, object]:
         seen = self._fastest.setdefault((server.name, server.model, target.route.name), [])
         rate = SHARE * statistics.median(sorted(seen)[-3:]) if load == STEADY and seen else 0.0
-        found = burst(target, load, seconds=self._plan.seconds, rate=rate)
+        try:
+            found = burst(target, load, seconds=self._plan.seconds, rate=rate)
+        except OSError as error:
+            return {"failed": str(error)}
         if load in {"16", "64"}:
             seen.append(found.requests_per_s)
-        return found
+        return asdict(found)
 
     def _wrong(self, target: Target, server: Server) -> str:
         """Return how the answer differs from the model's own, or "" when it does not."""
@@ -182,6 +186,17 @@ def _ask(port: int, route: Route, rows: np.ndarray) -> object:
     if reply.status_code != HTTPStatus.OK:
         raise OSError(f"{reply.status_code} {reply.text[:200]}")
     return reply.json()
+
+
+def _await_rest(tree: Tree) -> None:
+    """Wait until a server does nothing, as what it does after its start is not the cost of a request."""
+    deadline = time.monotonic() + _REST_S
+    spent_s = tree.usage().cpu_s
+    while time.monotonic() < deadline:
+        time.sleep(_GLANCE_S)
+        before_s, spent_s = spent_s, tree.usage().cpu_s
+        if spent_s - before_s < _IDLE_SHARE * _GLANCE_S:
+            return
 
 
 def _variables(place: Place) -> dict[str, str]:

@@ -23,7 +23,12 @@ class Connection:
     """One connection with at most one request under way."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self._port = port
+        self.open()
+
+    def open(self) -> None:
+        """Connect, for the first time or because the server ended the connection."""
+        self.socket = socket.create_connection(("127.0.0.1", self._port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(0)
         self.due = 0.0
@@ -84,7 +89,17 @@ class Run:
         return time.perf_counter() - start
 
     def _take(self, connection: Connection) -> None:
-        status = connection.receive()
+        number = connection.socket.fileno()
+        try:
+            status = connection.receive()
+        except OSError:  # counted as broken, as it never gets an answer
+            connection.socket.close()
+            connection.open()
+            del self._open[number]
+            self._open[connection.socket.fileno()] = connection
+            self._epoll.register(connection.socket.fileno(), select.EPOLLIN)
+            self._free.append(connection)
+            return
         if status is None:
             return
         self.latencies.append(time.perf_counter() - connection.due)
