@@ -17,7 +17,7 @@ import structlog
 
 from penstock.core.errors import NotFoundError
 from penstock.core.records import DatasetVersion
-from penstock.serving.predictions import tables
+from penstock.serving.predictions import schemas, tables
 from penstock.serving.predictions.compaction import Kept, kept_feedback, kept_predictions, taken_segments
 from penstock.serving.predictions.exploding import explode, prediction_of, predictions_of
 from penstock.serving.predictions.records import (
@@ -86,11 +86,11 @@ def predictions_frame(
         until: Only those asked before this time, UTC.
 
     Returns:
-        The columns of `tables.PREDICTIONS_SCHEMA`. What is in the lake is scanned when the frame is collected, and may
+        The columns of `schemas.PREDICTIONS_SCHEMA`. What is in the lake is scanned when the frame is collected, and may
         be larger than memory; what is not compacted yet is held.
     """
     kept = kept_predictions(home, pipeline)
-    return _whole(home, pipeline, kept, span=(since, until), schema=tables.PREDICTIONS_SCHEMA)
+    return _whole(home, pipeline, kept, span=(since, until), schema=schemas.PREDICTIONS_SCHEMA)
 
 
 def feedback_frame(home: Path, pipeline: str, *, is_history: bool = False) -> pl.LazyFrame:
@@ -102,10 +102,10 @@ def feedback_frame(home: Path, pipeline: str, *, is_history: bool = False) -> pl
         is_history: With what was corrected later; otherwise only the newest per prediction, name and source.
 
     Returns:
-        The columns of `tables.FEEDBACK_SCHEMA`.
+        The columns of `schemas.FEEDBACK_SCHEMA`.
     """
     kept = kept_feedback(home, pipeline)
-    found = _whole(home, pipeline, kept, span=(None, None), schema=tables.FEEDBACK_SCHEMA)
+    found = _whole(home, pipeline, kept, span=(None, None), schema=schemas.FEEDBACK_SCHEMA)
     ordered = found.sort("at", "received_at", maintain_order=True)
     once = ordered.unique("entry", keep="last", maintain_order=True)
     if is_history:

@@ -11,39 +11,15 @@ import polars as pl
 from penstock.core.refs import parse_name
 from penstock.serving.predictions.exploding import Row
 from penstock.serving.predictions.records import predictions_folder
+from penstock.serving.predictions.schemas import (
+    FEEDBACK_SCHEMA,  # noqa: F401  # its readers find it beside the tables
+    PREDICTIONS_SCHEMA,
+)
 from penstock.store.lake.table import Lake, Table
 
 # No dataset can have such a name: those are names of Python functions.
 PREDICTIONS = "serve.predictions"
 FEEDBACK = "serve.feedback"
-
-_TIME = pl.Datetime("us", "UTC")
-PREDICTIONS_SCHEMA = pl.Schema({
-    "prediction_id": pl.String(),
-    "at": _TIME,
-    "release": pl.String(),
-    "serve": pl.String(),
-    "key": pl.String(),
-    "consumer": pl.String(),
-    "variant": pl.String(),
-    "protocol": pl.String(),
-    "fields": pl.String(),
-    "answer": pl.String(),
-    "fallback": pl.Boolean(),
-    "error": pl.String(),
-    "timings": pl.String(),
-    "redacted": pl.String(),
-})  # fmt: skip
-FEEDBACK_SCHEMA = pl.Schema({
-    "prediction_id": pl.String(),
-    "name": pl.String(),
-    "source": pl.String(),
-    "value": pl.Float64(),
-    "detail": pl.String(),
-    "at": _TIME,
-    "received_at": _TIME,
-    "entry": pl.String(),
-})  # fmt: skip
 
 
 def table_of(home: Path, pipeline: str, name: str) -> Table:
