@@ -297,7 +297,9 @@ def test_draining_finishes_calls_in_flight(program: Program, tmp_path: Path) -> 
         draining = threading.Thread(target=running.drain, args=(15,))
         draining.start()
         with grpc.insecure_channel(running.address) as late:
-            assert status_of(late, "ServerLive", b"", timeout_s=5)[0] is grpc.StatusCode.UNAVAILABLE
+            # A connection that comes while the port closes is cut off by grpcio instead of refused.
+            refusals = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+            assert status_of(late, "ServerLive", b"", timeout_s=5)[0] in refusals
         may_end.set()
         assert next(replies).infer_response.outputs[0].contents.fp64_contents[0] == 5.0
         assert not list(replies)
