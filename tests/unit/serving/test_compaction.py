@@ -19,6 +19,7 @@ from penstock.serving.predictions.compaction import Compacted, compact, damaged_
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.serving.predictions.reading import find_prediction, predictions_frame, read_predictions
 from penstock.serving.predictions.records import predictions_folder
+from penstock.serving.predictions.schemas import PREDICTIONS_SCHEMA
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 POINTS = (
@@ -62,7 +63,7 @@ def stored(home: Path) -> list[str]:
 def in_lake(home: Path) -> pl.DataFrame:
     table = tables.table_of(home, "movies", tables.PREDICTIONS)
     version = table.latest()
-    return pl.DataFrame(schema=tables.PREDICTIONS_SCHEMA) if version is None else table.scan(version).collect()
+    return pl.DataFrame(schema=PREDICTIONS_SCHEMA) if version is None else table.scan(version).collect()
 
 
 def segments(home: Path) -> list[Path]:

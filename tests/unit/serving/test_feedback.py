@@ -174,7 +174,7 @@ def test_a_full_disk_is_said_and_nothing_is_acknowledged(desk: Desk, monkeypatch
 def test_more_feedback_than_may_wait_is_refused(tmp_path: Path) -> None:
     """What waits for the disk is bounded; more of it hears 503 at once."""
     log = FeedbackLog(tmp_path, "movies", worker="w0", clock=Clock(), waiting_bytes=10)
-    assert not log.submit([outcome_of(ID, "watched", 1.0, detail=None, at=NOW)], lambda _: None)
+    assert not log.submit([outcome_of(ID, "watched", 1.0, detail=None, at=NOW, received_at=NOW)], lambda _: None)
     log.close()
 
 
@@ -197,6 +197,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_an_outcome_found_again_replaces_what_it_found_before(desk: Desk) -> None:
     """An outcome function may run over the same predictions as often as it likes."""
     for day, value in enumerate((0.0, 1.0)):
-        assert desk.log.write([outcome_of(ID, "watched", value, detail=None, at=NOW + timedelta(days=day))])
+        assert desk.log.write(
+            [outcome_of(ID, "watched", value, detail=None, at=(at := NOW + timedelta(days=day)), received_at=at)]
+        )
     assert desk.rows()["value"].to_list() == [1.0]
     assert desk.rows(is_history=True).height == 1

@@ -191,10 +191,10 @@ class _Work:
                 rows += self._rows_of(name, part)
                 size_bytes += len(part.json) + 4 * len(part.attached or b"")
                 if len(rows) >= _ROWS_PER_BATCH or size_bytes >= _BYTES_PER_BATCH:
-                    yield self._kept.frame(rows).sort(self._kept.key)
+                    yield self._kept.frame(rows).sort(self._kept.key, maintain_order=True)
                     rows, size_bytes = [], 0
         if rows:
-            yield self._kept.frame(rows).sort(self._kept.key)
+            yield self._kept.frame(rows).sort(self._kept.key, maintain_order=True)
 
     def _rows_of(self, name: str, part: Frame) -> Sequence[Any]:
         try:

@@ -12,7 +12,7 @@ from penstock.core.digest import digest_value
 from penstock.core.errors import InputError
 from penstock.core.refs import NAME
 from penstock.serving.predictions.records import Frame, check_id, predictions_folder
-from penstock.serving.predictions.tables import FEEDBACK_SCHEMA
+from penstock.serving.predictions.schemas import FEEDBACK_SCHEMA
 
 Source = Literal["caller", "outcome"]
 DEFAULT_NAME = "feedback"
@@ -82,7 +82,9 @@ def truth_of(said: Said, received_at: datetime) -> Truth:
     )
 
 
-def outcome_of(prediction_id: str, name: str, value: float | None, *, detail: str | None, at: datetime) -> Truth:
+def outcome_of(
+    prediction_id: str, name: str, value: float | None, *, detail: str | None, at: datetime, received_at: datetime
+) -> Truth:
     """Return what an outcome function found; found again it replaces what it found before."""
     return Truth(
         prediction_id=prediction_id,
@@ -91,7 +93,7 @@ def outcome_of(prediction_id: str, name: str, value: float | None, *, detail: st
         value=value,
         detail=detail,
         at=at,
-        received_at=at,
+        received_at=received_at,
         entry=digest_value([prediction_id, name, "outcome"])[:32],
     )
 
