@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from penstock.serving.messages import Reply, Request, Respond
 from penstock.serving.observe.access import AccessLine, AccessLog
-from penstock.serving.observe.exchanges import watched
+from penstock.serving.observe.exchanges import watching
 
 SECRET = "the-value-of-a-row"
 
@@ -34,7 +34,8 @@ def make_request(path: str = "/movies/which") -> Request:
 
 def ask(log: AccessLog, path: str = "/movies/which") -> Reply:
     replies: list[Reply] = []
-    watched(answer, [log.write])(make_request(path), replies.append)
+    request = make_request(path)
+    answer(request, watching(request, replies.append, [log.write]))
     assert len(replies) == 1
     return replies[0]
 
@@ -93,8 +94,3 @@ def test_lines_can_go_to_a_descriptor() -> None:
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
         assert msgspec.json.decode(file.read(), type=AccessLine).path == "/movies/which"
-
-
-def test_nobody_watching_costs_nothing() -> None:
-    """Without watchers the handler itself is what answers."""
-    assert watched(answer, []) is answer

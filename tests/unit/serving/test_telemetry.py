@@ -12,8 +12,8 @@ from otlp_collector import Collector
 from penstock.core.errors import InputError
 from penstock.serving.messages import Reply, Request
 from penstock.serving.observe.counters import Counters, Worker
-from penstock.serving.observe.exchanges import watched
-from penstock.serving.observe.otel import connect
+from penstock.serving.observe.exchanges import watching
+from penstock.serving.observe.otel import Telemetry, connect
 
 WORKER = Worker(slot=2, pid=os.getpid(), pipeline="movies", release="movies@4", functions=("which",))
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -24,13 +24,19 @@ def make_request(traceparent: bytes | None = None) -> Request:
     return Request(method="POST", path="/movies/which", headers=headers, body=b'{"n": 1}')
 
 
+def tell(telemetry: Telemetry, request: Request, reply: Reply) -> Reply:
+    """Answer as a server does that tells its exchanges to a collector; return what the caller gets."""
+    sent: list[Reply] = []
+    watching(request, sent.append, [telemetry.watch])(reply)
+    return sent[0]
+
+
 def test_a_span_continues_the_trace_of_the_caller_and_counts_arrive_as_metrics() -> None:
     """Trace and parent ids are the caller's; route, status and prediction id are on the span; sums are counters."""
     with Collector() as collector, Counters(None, WORKER) as counters:
         telemetry = connect(collector.url, WORKER, counters)
         headers = ((b"x-penstock-prediction-id", b"0198-abc"),)
-        handle = watched(lambda _request, respond: respond(Reply(200, b"{}", headers=headers)), [telemetry.watch])
-        handle(make_request(f"00-{TRACE}-{PARENT}-01".encode()), lambda _reply: None)
+        tell(telemetry, make_request(f"00-{TRACE}-{PARENT}-01".encode()), Reply(200, b"{}", headers=headers))
         counters.served("which", "json", "answered", 1000, 1)
         telemetry.close()
         (span,) = collector.spans
@@ -51,8 +57,7 @@ def test_a_request_without_a_usable_trace_starts_one(traceparent: bytes | None) 
     """What callers make up as a trace is no reason to fail; a failed request is marked so."""
     with Collector() as collector, Counters(None, WORKER) as counters:
         telemetry = connect(collector.url, WORKER, counters)
-        handle = watched(lambda _request, respond: respond(Reply(500, b"{}")), [telemetry.watch])
-        handle(make_request(traceparent), lambda _reply: None)
+        tell(telemetry, make_request(traceparent), Reply(500, b"{}"))
         telemetry.close()
         (span,) = collector.spans
         assert span.parent_span_id == b""
@@ -65,9 +70,7 @@ def test_a_collector_that_is_away_holds_up_nothing() -> None:
     replies: list[Reply] = []
     with Counters(None, WORKER) as counters:
         telemetry = connect("http://127.0.0.1:9", WORKER, counters)
-        handle = watched(lambda _request, respond: respond(Reply(200, b"{}")), [telemetry.watch])
-        for _ in range(5000):
-            handle(make_request(), replies.append)
+        replies.extend(tell(telemetry, make_request(), Reply(200, b"{}")) for _ in range(5000))
         telemetry.close()
     assert len(replies) == 5000
 

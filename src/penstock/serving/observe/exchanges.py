@@ -7,8 +7,6 @@ import msgspec
 
 from penstock.serving.messages import Reply, Request, Respond
 
-Handle = Callable[[Request, Respond], None]
-
 _ID = b"x-penstock-prediction-id"
 _LONGEST_NAME = 128
 
@@ -46,25 +44,27 @@ class Exchange(msgspec.Struct, frozen=True):
 Watcher = Callable[[Exchange], None]
 
 
-def watched(handle: Handle, watchers: Sequence[Watcher]) -> Handle:
-    """Return `handle` such that each exchange is told to the watchers, after its reply is on its way.
+def watching(request: Request, respond: Respond, watchers: Sequence[Watcher]) -> Respond:
+    """Return `respond` such that the exchange is told to the watchers, after its reply is on its way.
 
     Args:
-        handle: Answers requests.
+        request: Has just arrived.
+        respond: Sends its reply.
         watchers: Called on the event loop; they never raise.
     """
-    if not watchers:
-        return handle
+    at_ns, started_ns = time.time_ns(), time.perf_counter_ns()
 
-    def watch(request: Request, respond: Respond) -> None:
-        at_ns, started_ns = time.time_ns(), time.perf_counter_ns()
+    def done(reply: Reply) -> None:
+        respond(reply)
+        exchange = Exchange(request, reply, at_ns, time.perf_counter_ns() - started_ns)
+        for watcher in watchers:
+            watcher(exchange)
 
-        def done(reply: Reply) -> None:
-            respond(reply)
-            exchange = Exchange(request, reply, at_ns, time.perf_counter_ns() - started_ns)
-            for watcher in watchers:
-                watcher(exchange)
+    return done
 
-        handle(request, done)
 
-    return watch
+def tell_refused(request: Request, reply: Reply, watchers: Sequence[Watcher]) -> None:
+    """Tell the watchers of a request that was refused by its head alone."""
+    exchange = Exchange(request, reply, time.time_ns(), 0)
+    for watcher in watchers:
+        watcher(exchange)

@@ -8,11 +8,26 @@ from itertools import accumulate
 from pathlib import Path
 
 from penstock.core.process import is_running
+from penstock.serving.messages import Reply, Request, Respond, Route
 from penstock.serving.observe import metrics
 from penstock.serving.observe.metrics import Key, Metric
 from penstock.serving.observe.totals import Happened, Totals, read_totals
 
+PATH = "/metrics"
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+def routes(folder: Path) -> dict[str, Route]:
+    """Return the route for Prometheus.
+
+    Args:
+        folder: The folder of the server's counters.
+    """
+
+    def handle(_request: Request, respond: Respond) -> None:
+        respond(Reply(200, exposition(folder), kind=CONTENT_TYPE))
+
+    return {PATH: Route(methods=frozenset({"GET"}), permission="read", handle=handle)}
 
 
 def exposition(folder: Path) -> bytes:

@@ -20,23 +20,16 @@ import msgspec
 import structlog
 import uvloop
 
-from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
+from penstock.core.settings import ServePolicy
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
-from penstock.serving.http.connections import Connections
-from penstock.serving.http.release import release_app
-from penstock.serving.http.requests import Heads
-from penstock.serving.observe import metrics
-from penstock.serving.observe.counters import Counters, Worker
-from penstock.serving.plane.plane import Plane
-from penstock.serving.predictions.log import PredictionLog
+from penstock.serving.processes.answering import Answering
 from penstock.serving.processes.workers import Status, WorkerEnds, WorkerOptions
-from penstock.serving.program.load import Program, load_program
+from penstock.serving.program.load import load_program
 from penstock.store.blobs import Blobs
 
 _PR_SET_PDEATHSIG = 1
-_BEAT_S = 0.5
 _INSTALLED = ("site-packages", "dist-packages")
 _MOST_LIBRARIES = 500
 _events = structlog.get_logger("penstock.serving")
@@ -55,7 +48,12 @@ def main(arguments: list[str]) -> int:
         return 0
     lifeline.drain_s = options.limits.drain_s
     try:
-        program, ready = _load(options, ends)
+        answering, ready = _load(options, ends)
+        # What is loaded stays: the collector need not walk the model on every full collection.
+        gc.collect()
+        gc.freeze()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(answering, ready, ends))
     except PenstockError as error:
         _tell(ends, Status(state="refused", code=error.code, message=error.message, hint=error.hint))
         return 3
@@ -63,11 +61,6 @@ def main(arguments: list[str]) -> int:
         message = f"The release cannot be loaded: {type(error).__qualname__}: {error}.\n{traceback.format_exc()}"
         _tell(ends, Status(state="refused", code="step", message=message))
         return 3
-    # What is loaded stays: the collector need not walk the model on every full collection.
-    gc.collect()
-    gc.freeze()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(program, ready, options, ends))
     # A function that never returns must not keep the process: its thread is left behind on purpose.
     sys.stderr.flush()
     os._exit(0)
@@ -115,15 +108,18 @@ def _installed_modules(before: set[str]) -> tuple[str, ...]:
     return tuple(sorted(found)[:_MOST_LIBRARIES])
 
 
-def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Program | None, Status]:
+def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Answering, Status]:
     if options.manifest is None:
-        return None, Status(state="ready")
+        return Answering(None, ServePolicy(), options, ends), Status(state="ready")
     _tell(ends, Status(state="loading", stage=f"loading {options.release}"))
     before = set(sys.modules)
     home = Path(options.home)
     blobs = Blobs(home / "blobs")
     manifest = decode_manifest(blobs.read(options.manifest))
     program = load_program(manifest, blobs, home / "code", limits=options.limits)
+    answering = Answering(program, manifest.policy.serve, options, ends)
+    _tell(ends, Status(state="loading", stage=f"answering the examples of {options.release}"))
+    answering.warm_up()
     deadlines = [function.deadline_s or 0.0 for function in program.functions.values()]
     ready = Status(
         state="ready",
@@ -131,56 +127,13 @@ def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Program | None, Sta
         longest_s=max(deadlines, default=0.0),
         libraries=tuple(sorted({*ends.libraries, *_installed_modules(before)}))[:_MOST_LIBRARIES],
     )
-    return program, ready
+    return answering, ready
 
 
-async def _serve(program: Program | None, ready: Status, options: WorkerOptions, ends: WorkerEnds) -> None:
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
-    clock = Clock()
-    log = PredictionLog(Path(options.home), options.pipeline, worker=f"w{options.slot}-{os.getpid()}", clock=clock)
-    counters = Counters(
-        Path(options.counters),
-        Worker(
-            slot=options.slot,
-            pid=os.getpid(),
-            pipeline=options.pipeline,
-            release=options.release or "",
-            functions=() if program is None else tuple(program.functions),
-        ),
-    )
-    release = options.release or ""
-    plane = None
-    if program is not None:
-        plane = Plane(program, release, log=log, counters=counters, limits=options.limits, clock=clock)
-        plane.warm_up()
-    heads = Heads(frozenset(options.names))
-    app = release_app(plane, release, heads=heads, limits=options.limits, others={}, counters=counters)
-    connections = Connections(app, options.limits)
-    beating = asyncio.create_task(_beat(counters, log))
-    try:
-        await connections.open(socket.socket(fileno=ends.listen_fd))
-        _tell(ends, ready)
-        await told.wait()
-        await connections.drain()
-    finally:
-        beating.cancel()
-        if plane is not None:
-            plane.close()
-        log.close()
-        _note(counters, log)
-
-
-async def _beat(counters: Counters, log: PredictionLog) -> None:
-    while True:
-        _note(counters, log)
-        await asyncio.sleep(_BEAT_S)
-
-
-def _note(counters: Counters, log: PredictionLog) -> None:
-    counters.beat()
-    counters.put(metrics.LOG_DROPPED, log.dropped)
+async def _serve(answering: Answering, ready: Status, ends: WorkerEnds) -> None:
+    leave = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
+    await answering.serve(socket.socket(fileno=ends.listen_fd), leave, lambda: _tell(ends, ready))
 
 
 def _tell(ends: WorkerEnds, status: Status) -> None:

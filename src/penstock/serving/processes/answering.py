@@ -1,0 +1,171 @@
+"""What a worker answers with, put together in one place: plane, logs, routes of every protocol, gRPC, telemetry."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.core.clock import Clock
+from penstock.core.errors import InputError
+from penstock.core.settings import ServePolicy
+from penstock.serving.http.connections import Connections
+from penstock.serving.http.release import release_app
+from penstock.serving.http.requests import Heads
+from penstock.serving.messages import Route
+from penstock.serving.observe import exposition, metrics, otel
+from penstock.serving.observe.access import AccessLog
+from penstock.serving.observe.counters import Counters, Worker
+from penstock.serving.observe.exchanges import Watcher
+from penstock.serving.observe.otel import Telemetry
+from penstock.serving.plane.plane import Plane
+from penstock.serving.predictions.feedback import FeedbackLog
+from penstock.serving.predictions.log import PredictionLog
+from penstock.serving.processes.workers import WorkerEnds, WorkerOptions
+from penstock.serving.program.load import Program
+from penstock.serving.protocols import feedback
+from penstock.serving.protocols.oip import routes as oip
+from penstock.serving.protocols.oip.rpc import serve_grpc
+
+if TYPE_CHECKING:
+    from penstock.serving.protocols.oip.rpc_service import GrpcServer
+
+_BEAT_S = 0.5
+
+
+class Answering:
+    """Everything of a worker that answers; made before the event loop runs, opened and closed on it.
+
+    Args:
+        program: The release, loaded; None while there is none.
+        policy: What the engineer says about serving.
+        options: What this worker is told.
+        ends: What its process was started with.
+    """
+
+    def __init__(self, program: Program | None, policy: ServePolicy, options: WorkerOptions, ends: WorkerEnds) -> None:
+        self._options = options
+        self._limits = msgspec.structs.replace(
+            options.limits, threads=policy.threads, queue=policy.queue, batch_rows=policy.batch_rows
+        )
+        self._release = options.release or ""
+        home, name, clock = Path(options.home), f"w{options.slot}-{os.getpid()}", Clock()
+        self._log = PredictionLog(
+            home, options.pipeline, worker=name, clock=clock, durability=policy.durability, redact=policy.redact
+        )
+        self._feedback = FeedbackLog(home, options.pipeline, worker=name, clock=clock)
+        worker = Worker(
+            slot=options.slot,
+            pid=os.getpid(),
+            pipeline=options.pipeline,
+            release=self._release,
+            functions=() if program is None else tuple(program.functions),
+        )
+        self._counters = Counters(Path(options.counters), worker)
+        self._plane: Plane | None = None
+        if program is not None:
+            self._plane = Plane(
+                program, self._release, log=self._log, counters=self._counters, limits=self._limits, clock=clock
+            )
+        self._access = _access_log(options, ends)
+        self._telemetry: Telemetry | None = None
+        if options.otel is not None:
+            self._telemetry = otel.connect(options.otel, worker, self._counters)
+
+    def warm_up(self) -> None:
+        """Answer the release's examples, so that the first caller does not wait for what is made on first use."""
+        if self._plane is not None:
+            self._plane.warm_up()
+
+    async def serve(self, listener: socket.socket, leave: asyncio.Event, tell_ready: Callable[[], None]) -> None:
+        """Answer until told to leave, then answer what is under way.
+
+        Args:
+            listener: The shared listening socket.
+            leave: Set when this worker is to go.
+            tell_ready: Called when requests are answered.
+
+        Raises:
+            PenstockError: gRPC cannot be served.
+        """
+        app = release_app(
+            self._plane,
+            self._release,
+            heads=Heads(frozenset(self._options.names)),
+            limits=self._limits,
+            others=self._routes(),
+            counters=self._counters,
+            watchers=self._watchers(),
+        )
+        connections = Connections(app, self._limits)
+        beating = asyncio.create_task(self._beat())
+        try:
+            grpc = await self._serve_grpc()
+            await connections.open(listener)
+            tell_ready()
+            await leave.wait()
+            draining = [connections.drain()]
+            if grpc is not None:
+                draining.append(grpc.drain(self._limits.drain_s))
+            await asyncio.gather(*draining)
+        finally:
+            beating.cancel()
+            self._close()
+
+    def _routes(self) -> dict[str, Route]:
+        if self._plane is None:
+            return {}
+        return {
+            **oip.routes(self._plane, self._release, limits=self._limits),
+            **feedback.routes(self._feedback, limits=self._limits, count=self._count_feedback),
+            **exposition.routes(Path(self._options.counters).parent),
+        }
+
+    async def _serve_grpc(self) -> "GrpcServer | None":
+        if self._plane is None or self._options.grpc is None:
+            return None
+        try:
+            return await serve_grpc(self._plane, self._release, listen=self._options.grpc, limits=self._limits)
+        except OSError as error:
+            raise InputError(f"{error}.", hint="choose another port with --grpc-port") from error
+
+    async def _beat(self) -> None:
+        while True:
+            self._note()
+            await asyncio.sleep(_BEAT_S)
+
+    def _note(self) -> None:
+        self._counters.beat()
+        self._counters.put(metrics.LOG_DROPPED, self._log.dropped)
+
+    def _count_feedback(self, count: int) -> None:
+        self._counters.add(metrics.FEEDBACK, count)
+
+    def _close(self) -> None:
+        if self._plane is not None:
+            self._plane.close()
+        self._log.close()
+        self._feedback.close()
+        if self._telemetry is not None:
+            self._telemetry.close()
+        if self._access is not None:
+            self._access.close()
+        self._note()
+
+    def _watchers(self) -> list[Watcher]:
+        found: list[Watcher] = []
+        if self._access is not None:
+            found.append(self._access.write)
+        if self._telemetry is not None:
+            found.append(self._telemetry.watch)
+        return found
+
+
+def _access_log(options: WorkerOptions, ends: WorkerEnds) -> AccessLog | None:
+    if options.access_log is None:
+        return None
+    path = None if options.access_log == "-" else Path(options.access_log)
+    return AccessLog(path, descriptor=ends.access_fd, worker=options.slot, release=options.release or "")
