@@ -109,10 +109,9 @@ def popular(most_watched_lately: Popularity, titles: pl.DataFrame, *, user_id: i
 
 @movies.outcome(within="14d", value=0.30)
 def watched(predictions: pl.DataFrame, ratings: pl.DataFrame) -> pl.DataFrame:
-    """For each prediction (prediction_id, user_id, at, movie_ids), how many titles were rated in the fortnight."""
-    shown = predictions.select("prediction_id", "user_id", "at", pl.col("movie_ids").alias("movie_id")).explode(
-        "movie_id"
-    )
+    """For each prediction (prediction_id, at, user_id, answer), how many of its titles were rated in the fortnight."""
+    titles = pl.col("answer").list.eval(pl.element().struct.field("movie_id")).alias("movie_id")
+    shown = predictions.select("prediction_id", "user_id", "at", titles).explode("movie_id")
     rated = shown.join(ratings.select("user_id", "movie_id", "rated_at"), on=("user_id", "movie_id"), how="left")
     late = pl.col("rated_at") - pl.col("at")
     counted = late.is_between(timedelta(0), timedelta(days=14), closed="right").fill_null(value=False)

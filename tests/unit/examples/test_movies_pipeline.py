@@ -136,7 +136,10 @@ def test_an_outcome_counts_the_titles_rated_within_a_fortnight_after_being_shown
             "prediction_id": ["a", "b"],
             "user_id": [3, 1],
             "at": [days_ago(10), days_ago(40)],
-            "movie_ids": [[1, 2], [2, 4]],
+            "answer": [
+                [{"movie_id": 1, "title": "One"}, {"movie_id": 2, "title": "Two"}],
+                [{"movie_id": 4, "title": "x"}],
+            ],
         }
     )
     assert movies.watched(predictions, ratings).rows() == [("a", 1.0), ("b", 0.0)]
