@@ -3,8 +3,6 @@
 A command is a plain function; its docstring is its help, the part after "Example:" is shown below the options.
 """
 
-import gc
-import importlib
 import importlib.metadata
 import inspect
 import sys
@@ -16,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from penstock.cli import complaints
 from penstock.core.errors import InputError
+from penstock.core.lazy import import_quickly
 
 CANCELLED = 130
 _PLAIN: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
@@ -40,6 +39,10 @@ COMMANDS = {
     "reproduce": Entry("penstock.cli.reproduce:reproduce", "Make a release again and compare the bytes."),
     "serve": Entry("penstock.cli.serve:serve", "Answer requests from the live release over HTTP."),
     "predict": Entry("penstock.cli.serve:predict", "Ask a release for one answer."),
+    "predictions": Entry("penstock.cli.traces:predictions", "List or search what was answered."),
+    "trace": Entry("penstock.cli.traces:trace", "Explain one prediction, served and recomputed side by side."),
+    "feedback": Entry("penstock.cli.truth:feedback", "Say what became of predictions."),
+    "outcomes": Entry("penstock.cli.truth:outcomes", "Join the truth to predictions now."),
     "batch": Entry("penstock.cli.batch:batch", "Answer every row of files or a dataset with a release."),
     "export": Entry("penstock.cli.moving:export", "Write a release to one file."),
     "import": Entry("penstock.cli.moving:import_", "Take in a release from a file."),
@@ -69,15 +72,12 @@ def load(name: str) -> TyperCommand:
         InputError: Its module is not installed.
     """
     module, _, function = COMMANDS[name].place.partition(":")
-    gc.disable()  # what modules define stays: looking through it for garbage takes a tenth of the time of importing it
     try:
-        called: Callable[..., object] = getattr(importlib.import_module(module), function)
+        called: Callable[..., object] = getattr(import_quickly(module), function)
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
         raise InputError(f"The command {name!r} is not part of this installation.") from error
-    finally:
-        gc.enable()
     about, _, example = inspect.cleandoc(called.__doc__ or "").partition("Example:\n")
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_PLAIN)
     epilog = f"\b\nExample:\n{inspect.cleandoc(example).strip()}" if example else None
