@@ -4,7 +4,7 @@ They are ordinary nodes with an option `task` that says what performs them, so c
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -153,14 +153,14 @@ def _serving(graph: Graph) -> list[Node]:
                     graph.node(edge.node),
                     (Edge(argument="dataset", source=edge.source, node=edge.node, form="lazy"),),
                 )
-        answers.append(_answers(node))
+        answers.append(_answers(node, frozen.keys()))
     return [*frozen.values(), *answers]
 
 
-def _answers(node: Node) -> Node:
+def _answers(node: Node, frozen: Collection[str]) -> Node:
     edges = tuple(
         msgspec.structs.replace(e, node=frozen_name(e.source), source=frozen_name(e.source))
-        if e.node == e.source and e.form in {"polars", "lazy", "pandas", "arrow", "batches"}
+        if frozen_name(e.source) in frozen and e.form in {"polars", "lazy", "pandas", "arrow", "batches"}
         else e
         for e in node.edges
     )
