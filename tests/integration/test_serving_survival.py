@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ from structlog.testing import capture_logs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.serving.limits import Limits
+from penstock.serving.observe import metrics
 from penstock.serving.observe.totals import read_totals
 from penstock.serving.processes.background import Server, start
 from penstock.serving.processes.spares import Spares
-from penstock.serving.processes.workers import Ground, listen
+from penstock.serving.processes.workers import Ground
 from serving_load import Load, Shelf, is_alive, options_for, release_of, wait_until
 from serving_release import CODE, make_release
 
@@ -97,7 +99,7 @@ def test_spares_are_made_anew_when_something_was_installed(tmp_path: Path, monke
     installed = tmp_path / "site-packages"
     installed.mkdir()
     monkeypatch.syspath_prepend(installed)
-    with listen("127.0.0.1", 0) as listener:
+    with socket.socket() as listener:
         spares = Spares(Ground(listen_fd=listener.fileno()))
         try:
             spares.keep(1)
@@ -214,3 +216,20 @@ def release_of_or_none(server: Server) -> str | None:
         return release_of(server)
     except httpx.HTTPError:
         return None
+
+
+def test_counts_of_killed_and_replaced_workers_stay_in_the_sums(tmp_path: Path) -> None:
+    """Questions counted by workers that are gone are still counted, after a kill and after a swap."""
+    shelf = Shelf(make_release(tmp_path, 1))
+    with start(options_for(tmp_path, shelf, workers=2)) as server:
+        with Load(server.url).running() as load:
+            load.wait_for_more()
+            os.kill(server.worker_pids[0], signal.SIGKILL)
+            load.wait_for_more()
+            shelf.release = make_release(tmp_path, 2)
+            wait_until(lambda: "movies@2" in load.releases, "the new release answers")
+        wait_until(lambda: {r.worker.release for r in read_totals(server.counters).workers} == {"movies@2"}, "a swap")
+        totals = read_totals(server.counters)
+    counted = totals.values[metrics.REQUESTS.name, ("which", "json", "answered")][0]
+    assert load.count <= counted <= load.count + len(load.failures)
+    assert (totals.happened.restarts, totals.happened.swaps) == (1, 1)

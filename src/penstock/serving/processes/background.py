@@ -14,6 +14,7 @@ class Server:
 
     Attributes:
         url: Where it answers, "http://127.0.0.1:8000".
+        grpc: Where it answers by gRPC, "127.0.0.1:8001"; None for no gRPC.
     """
 
     def __init__(self, options: ServeOptions) -> None:
@@ -22,6 +23,7 @@ class Server:
         self._error: BaseException | None = None
         self._supervisor = Supervisor(options)
         self.url = self._supervisor.url
+        self.grpc = self._supervisor.grpc
         self._thread = threading.Thread(target=self._run, name="penstock-serving", daemon=True)
         self._thread.start()
         while not self._settled.wait(_LOOK_S):

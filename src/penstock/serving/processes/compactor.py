@@ -4,6 +4,7 @@ Run as `python -P -m penstock.serving.processes.compactor OPTIONS`. It may be ki
 parent.
 """
 
+import logging
 import signal
 import sys
 import threading
@@ -14,30 +15,12 @@ import structlog
 
 from penstock.core.errors import PenstockError
 from penstock.core.process import die_with_parent
-from penstock.core.records import Record
-from penstock.core.settings import ServePolicy
+from penstock.serving.observe.events import log_events
 from penstock.serving.predictions.compaction import compact
+from penstock.serving.processes.companions import CompactorOptions
 
 _events = structlog.get_logger("penstock.serving")
 _LONGEST_S = 300.0
-
-
-class CompactorOptions(Record, frozen=True, kw_only=True):
-    """What a compactor is told.
-
-    Attributes:
-        home: The project's store.
-        pipeline: Whose predictions.
-        policy: How long they are kept.
-        every_s: Pause between two compactions.
-        parent: Process id of who starts it; it ends when that one does.
-    """
-
-    home: str
-    pipeline: str
-    policy: ServePolicy = ServePolicy()
-    every_s: float = 10.0
-    parent: int | None = None
 
 
 def main(arguments: list[str]) -> int:
@@ -47,15 +30,8 @@ def main(arguments: list[str]) -> int:
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: told.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the supervisor tells us
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    # In a terminal only what somebody should look at: a line per compaction would hide it.
+    log_events(is_terminal=options.is_terminal, level=logging.WARNING if options.is_terminal else logging.INFO)
     pause_s = options.every_s
     while not told.wait(pause_s):
         # A full disk passes; until then it is asked less and less often.

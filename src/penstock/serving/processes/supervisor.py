@@ -1,7 +1,7 @@
 """The supervisor: keeps workers alive, swaps releases without dropping a request. It never imports user code."""
 
+import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -9,21 +9,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 import structlog
 
-from penstock.core.errors import InputError, PenstockError
+from penstock.core.errors import PenstockError
 from penstock.core.refs import ReleaseRef
+from penstock.core.settings import ServePolicy
 from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.serving.limits import Limits
 from penstock.serving.observe.counters import read_beat
 from penstock.serving.observe.totals import ServerCounters
+from penstock.serving.processes.addresses import Addresses
+from penstock.serving.processes.companions import CompactorOptions, Companion
 from penstock.serving.processes.hangs import HangWatch
 from penstock.serving.processes.restarts import Restarts
 from penstock.serving.processes.spares import Spares
-from penstock.serving.processes.workers import Ground, Status, WorkerOptions, WorkerProcess, listen, refusal_error
+from penstock.serving.processes.workers import Ground, Status, WorkerOptions, WorkerProcess, refusal_error
 
 _TICK_S = 0.05
 _SETTLED_S = 0.3
+_COMPACT_AFTER_S = 5.0
+_COMPACT_S = 10.0
+_COMPACTOR = "penstock.serving.processes.compactor"
 _events = structlog.get_logger("penstock.serving")
 
 
@@ -43,6 +50,8 @@ class ServeOptions:
         home: The project's store; workers read `blobs/` and write `predictions/` and `code/` in it.
         current_release: Asked every `poll_s`; None while there is no release.
         port: 0 takes any free one.
+        grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
+        policy: How long predictions are kept.
         names: Host names beside the loopback names under which callers may ask.
         spares: Processes that wait to replace a worker that dies.
         access_log: File for a line per request, "-" for standard output; None for none.
@@ -57,7 +66,9 @@ class ServeOptions:
     current_release: Callable[[], LiveRelease | None]
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
     workers: int = 1
+    policy: ServePolicy = field(default_factory=ServePolicy)
     poll_s: float = 0.5
     names: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -113,16 +124,26 @@ class Supervisor:
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
-        self._listener, self.url = _listen(options)
+        self._addresses = Addresses(options.host, options.port, options.grpc_port)
+        self.url = self._addresses.url
         self._counters = ServerCounters(options.home)
         self._spares = Spares(
             Ground(
-                listen_fd=self._listener.fileno(),
+                listen_fd=self._addresses.listener.fileno(),
                 is_terminal=options.is_terminal,
                 access_fd=1 if options.access_log == "-" else -1,
             )
         )
         self._hangs = HangWatch(options.limits.hang_s, now_s=time.monotonic())
+        compacting = CompactorOptions(
+            home=str(options.home),
+            pipeline=options.pipeline,
+            policy=options.policy,
+            parent=os.getpid(),
+            is_terminal=options.is_terminal,
+        )
+        self._compactor = Companion(_COMPACTOR, msgspec.json.encode(compacting).decode())
+        self._answering_s: float | None = None
         self._live: _Generation | None = None
         self._coming: _Generation | None = None
         self._before: LiveRelease | None = None
@@ -147,6 +168,11 @@ class Supervisor:
         return self._spares.pids
 
     @property
+    def grpc(self) -> str | None:
+        """Host and port for gRPC; None for no gRPC."""
+        return self._addresses.grpc
+
+    @property
     def counters(self) -> Path:
         """The folder of the server's counters."""
         return self._counters.folder
@@ -165,6 +191,7 @@ class Supervisor:
                 self._end_hung()
                 self._reap()
                 self._keep_spares()
+                self._keep_compactor()
                 stop.wait(_TICK_S)
         finally:
             self._end_all()
@@ -242,6 +269,7 @@ class Supervisor:
             if status.differing:
                 _events.warning("release_environment_differs", release=coming.name, differing=list(status.differing))
         if before is None:
+            self._answering_s = time.monotonic()
             if self._options.on_ready is not None:
                 self._options.on_ready(self.url)
             return
@@ -330,6 +358,7 @@ class Supervisor:
                 names=(*sorted(LOOPBACK_NAMES), *(name.lower() for name in options.names)),
                 limits=options.limits,
                 counters=str(self._counters.new_file(slot)),
+                grpc=self._addresses.grpc,
                 access_log=options.access_log,
                 otel=options.otel,
             )
@@ -340,12 +369,17 @@ class Supervisor:
         live, coming = self._live, self._coming
         if coming is not None:
             # The others of a release import while its first worker loads.
-            self._spares.keep(max(self._options.workers - max(len(coming.workers), 1), 0))
+            self._spares.keep(max(self._options.workers - max(len(coming.workers), 1), len(self._spares.pids)))
             return
         if live is None or any(worker.state != "ready" for worker in live.workers):
             return  # those that load need the processor more
         if time.monotonic() - max(worker.ready_s or 0.0 for worker in live.workers) > _SETTLED_S:
             self._spares.keep(self._options.spares)
+
+    def _keep_compactor(self) -> None:
+        # No hurry: a server that has just begun has better things to do.
+        if self._answering_s is not None and time.monotonic() - self._answering_s > _COMPACT_AFTER_S:
+            self._compactor.keep()
 
     def _retire(self, workers: list[WorkerProcess]) -> None:
         deadline_s = time.monotonic() + self._options.limits.drain_s + 5.0
@@ -364,7 +398,7 @@ class Supervisor:
         self._leaving = staying
 
     def _end_all(self) -> None:
-        self._listener.close()
+        self._addresses.close()
         self._spares.end()
         for generation in (self._live, self._coming):
             if generation is not None:
@@ -373,25 +407,11 @@ class Supervisor:
             worker.end(deadline_s - time.monotonic())
         self._leaving = []
         self._live = self._coming = None
+        # What the workers wrote last is finished only now.
+        self._compactor.leave()
+        self._compactor.end(_COMPACT_S)
         self._counters.close()
         _events.info("server_stopped", url=self.url)
-
-
-def _listen(options: ServeOptions) -> tuple[socket.socket, str]:
-    if options.host not in LOOPBACK_NAMES:
-        raise InputError(
-            f"Serving on {options.host!r} is refused: callers are not authenticated yet.",
-            hint="serve on 127.0.0.1 and put a proxy that authenticates in front",
-        )
-    host = "127.0.0.1" if options.host == "localhost" else options.host
-    try:
-        listener = listen(host, options.port)
-    except OSError as error:
-        raise InputError(
-            f"Port {options.port} of {host} cannot be used: {error.strerror}.", hint="choose another with --port"
-        ) from error
-    port = listener.getsockname()[1]
-    return listener, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _stage_of(worker: WorkerProcess) -> str:

@@ -24,6 +24,7 @@ from penstock.core.errors import PenstockError
 from penstock.core.settings import ServePolicy
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
+from penstock.serving.observe.events import log_events
 from penstock.serving.processes.answering import Answering
 from penstock.serving.processes.workers import Status, WorkerEnds, WorkerOptions
 from penstock.serving.program.load import load_program
@@ -64,23 +65,6 @@ def main(arguments: list[str]) -> int:
     # A function that never returns must not keep the process: its thread is left behind on purpose.
     sys.stderr.flush()
     os._exit(0)
-
-
-def log_events(*, is_terminal: bool) -> None:
-    """Send events to standard error: readable lines for people, JSON for programs."""
-    shown: structlog.typing.Processor = structlog.processors.JSONRenderer()
-    if is_terminal:
-        shown = structlog.dev.ConsoleRenderer()
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if not is_terminal:
-        processors.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*processors, shown],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _wait_for_order(ends: WorkerEnds) -> WorkerOptions | None:

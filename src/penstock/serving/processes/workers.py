@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -256,22 +255,3 @@ def refusal_error(status: Status) -> PenstockError:
         if kind.code == status.code and kind.__init__ is PenstockError.__init__:
             return kind(status.message, hint=status.hint)
     return StepError(status.message, hint=status.hint)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket that workers may inherit.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-        os.set_blocking(listener.fileno(), False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
