@@ -56,6 +56,7 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         threads: Calls of slow functions that run at once in one worker.
         queue: Questions that may wait in one worker; one more gets the fallback or a 503.
         batch_rows: Most rows that are joined into one call.
+        equivalents: Whether a faster equivalent of a model may answer where it was proven equal.
         compare: Share of questions, 0 to 1, that a faster equivalent shares with the original model to be compared.
     """
 
@@ -65,6 +66,7 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     queue: Annotated[int, msgspec.Meta(ge=1)] = 1024
     batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 4096
+    equivalents: bool = True
     compare: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.001
 
     @property

@@ -268,7 +268,7 @@ def test_without_a_fallback_the_caller_is_told_when_to_come_back(make_asker: Cal
 
 def test_a_slow_function_leaves_the_loop(make_asker: Callable[..., Asker]) -> None:
     """Q6: a function that takes long runs in a thread of its own, so that others are answered meanwhile."""
-    found = make_asker().ask(*[("where", {"wait_ms": 5})] * 4)
+    found = make_asker().ask(*[("where", {"wait_ms": 5})] * 12)
     names = [answer(reply) for reply in found]
     assert names[0] == "MainThread"
     assert names[-1].startswith("serve-where")

@@ -6,7 +6,7 @@ No timer joins questions: what arrives in one turn of the loop, or while a call 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from penstock.serving.limits import Limits
@@ -17,7 +17,9 @@ from penstock.serving.program.load import ServeFunction
 # A call of this length on the loop holds up the others for as long as parsing a hundred of their requests.
 SLOW_NS = 2_000_000
 _SLOW_PER_ROW_NS = 20_000
-_PATIENCE = 3
+_SURELY_SLOW_NS = 100_000_000
+# Judged by the quickest of the last calls: on a busy machine any call may stand still for longer than it computes.
+_REMEMBERED = 8
 _WEIGHT = 0.1
 
 
@@ -60,7 +62,7 @@ class Lane:
         self._waiting: deque[Asked] = deque()
         self._is_flush_due = False
         self._running = 0
-        self._slow = 0
+        self._recent_ns: deque[int] = deque(maxlen=_REMEMBERED)
         self._mean_ns = 0.0
         self._pool: ThreadPoolExecutor | None = None
 
@@ -79,7 +81,7 @@ class Lane:
 
     def take(self, asked: Asked) -> None:
         """Call the function for a question, now or when it is its turn."""
-        if self.is_inline and not self._is_joined:
+        if self.is_inline and not self._is_joined and not self._running:
             started = time.perf_counter_ns()
             outcome = call(self._function, asked.question)
             self._note(time.perf_counter_ns() - started, 1)
@@ -93,11 +95,11 @@ class Lane:
             self._is_flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def learn(self, call_ns: int) -> None:
-        """Hear at warm-up how long a call takes."""
-        self._mean_ns = self._mean_ns or float(call_ns)
-        if call_ns > SLOW_NS:
-            self.is_inline = False
+    def learn(self, calls_ns: Sequence[int]) -> None:
+        """Hear at warm-up how long calls of one row take."""
+        if calls_ns:
+            self._mean_ns = self._mean_ns or float(min(calls_ns))
+            self._place(min(calls_ns))
 
     def close(self) -> None:
         """Let go of the threads; a function that never returns is left behind."""
@@ -111,7 +113,7 @@ class Lane:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        while self._waiting and (self.is_inline or self._running < self._threads):
+        while self._waiting and self._running < (1 if self.is_inline else self._threads):
             group = self._next_group()
             if not group:
                 return
@@ -173,12 +175,14 @@ class Lane:
 
     def _note(self, took_ns: int, rows: int) -> None:
         self._mean_ns += (took_ns - self._mean_ns) * (_WEIGHT if self._mean_ns else 1.0)
-        if not self.is_inline:
-            return
-        is_slow = took_ns > SLOW_NS + _SLOW_PER_ROW_NS * rows
-        self._slow = self._slow + 1 if is_slow else 0
-        if self._slow >= _PATIENCE:
-            self.is_inline = False
+        self._recent_ns.append(took_ns - _SLOW_PER_ROW_NS * (rows - 1))
+        if len(self._recent_ns) == _REMEMBERED or self._recent_ns[-1] > _SURELY_SLOW_NS:
+            self._place(min(self._recent_ns))
+            self._recent_ns.clear()
+
+    def _place(self, call_ns: int) -> None:
+        if self._function.deadline_s is None:
+            self.is_inline = call_ns <= SLOW_NS
 
 
 def _timed(function: ServeFunction, questions: list[Question]) -> tuple[list[Outcome], int]:

@@ -16,11 +16,13 @@ from penstock.serving.plane.lanes import Asked, Lane
 from penstock.serving.plane.questions import Answered, Question, Trouble
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.serving.program.load import Program, ServeFunction, user_frames
+from penstock.serving.program.stand_ins.comparison import Comparison
 from penstock.serving.refusals import AnswerError, RequestError
 
 _events = structlog.get_logger("penstock.serving")
 _SHED = Outcome(error=BlockingIOError())
-_WARM_REQUESTS = 3
+_WARM_REQUESTS = 6
+_WARM_NS = 1_000_000_000
 
 
 class Plane:
@@ -49,6 +51,7 @@ class Plane:
             for name, function in program.functions.items()
         }
         self._settled: list[tuple[Asked, Outcome]] = []
+        self._comparison: Comparison | None = None
 
     def ask(self, question: Question, done: Callable[[Answered], None]) -> None:
         """Answer a question; `done` is called exactly once, on the event loop, after the prediction is kept."""
@@ -61,24 +64,34 @@ class Plane:
         else:
             lane.take(asked)
 
+    def compare_with(self, comparison: Comparison) -> None:
+        """Have a sample of the answers of faster equivalents compared with those of the original models."""
+        self._comparison = comparison
+
     def warm_up(self) -> None:
-        """Answer the release's examples once, so that the first caller does not wait for what is made on first use."""
+        """Answer the release's examples, so that the first caller does not wait for what is made on first use."""
         for name, function in self.program.functions.items():
-            for example in function.examples[:_WARM_REQUESTS]:
-                try:
-                    fields = function.fields.parse(self._encode(example))
-                except RequestError as error:
-                    _events.warning("example_refused", function=name, message=error.message)
-                    break
-                call_ns, outcome = timed_ns(function, fields)
-                if outcome.error is not None:
-                    _events.warning("example_failed", function=name, error=type(outcome.error).__qualname__)
-                if function.fallback is not None:
-                    timed_ns(function.fallback, fields)
-            else:
-                # The last of them: the first also made what is made once.
-                if function.examples:
-                    self._lanes[name].learn(call_ns)
+            try:
+                asked = [function.fields.parse(self._encode(example)) for example in function.examples[:_WARM_REQUESTS]]
+            except RequestError as error:
+                _events.warning("example_refused", function=name, message=error.message)
+                continue
+            self._lanes[name].learn(self._warm(function, asked))
+            if function.fallback is not None:
+                self._warm(function.fallback, asked)
+
+    def _warm(self, function: ServeFunction, asked: list[msgspec.Struct]) -> list[int]:
+        """Return how long calls took, without the first, which also makes what is made once."""
+        took_ns: list[int] = []
+        until_ns = time.perf_counter_ns() + _WARM_NS
+        for fields in asked:
+            call_ns, outcome = timed_ns(function, fields)
+            took_ns.append(call_ns)
+            if outcome.error is not None:
+                _events.warning("example_failed", function=function.name, error=type(outcome.error).__qualname__)
+            if time.perf_counter_ns() > until_ns:
+                break
+        return took_ns[1:] or took_ns
 
     def close(self) -> None:
         """Let go of the threads; a function that never returns is left behind."""
@@ -128,6 +141,17 @@ class Plane:
         for asked, answered in answers:
             self._count(asked.question, answered)
             asked.done(answered if is_kept else msgspec.structs.replace(answered, is_kept=False))
+        if self._comparison is not None:
+            for asked, first in settled:
+                self._compare(self._comparison, asked.question, first)
+
+    def _compare(self, comparison: Comparison, question: Question, outcome: Outcome) -> None:
+        # On the loop, like every call of a function without a deadline: such functions are promised not to overlap.
+        function = question.function
+        if outcome.values is None or len(question.fields) != 1 or not comparison.is_due(function):
+            return
+        difference = comparison.compare(function, question.fields[0], outcome.values)
+        self._counters.compared(function.name, differing=difference is not None)
 
     def _stored_fields(self, question: Question) -> msgspec.Raw:
         fields = question.function.fields

@@ -34,7 +34,7 @@ class Binding:
     """
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
-        self._proven = manifest.stand_ins
+        self._proven = manifest.stand_ins if manifest.policy.serve.equivalents else {}
         self._blobs = blobs
         self._bound: list[tuple[Any, Proven, Any]] = []
 
