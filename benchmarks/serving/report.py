@@ -8,6 +8,7 @@ from typing import Any
 Sample = dict[str, Any]
 Key = tuple[str, str, str, str]  # server, model, route, load
 _MIB = 2**20
+_MEMORY = ("memory_bytes", "largest_bytes")
 _CEILING = "constant answer, bare uvicorn"
 _LOADS = {
     "16": "16 connections",
@@ -88,6 +89,7 @@ def table(samples: Iterable[Sample]) -> str:
     parts = [
         _load_line(found),
         *(_servers(found, model) for model in ("linear", "trees")),
+        _sizes(found),
         _absent(found),
         _kept(found),
     ]
@@ -104,7 +106,6 @@ def _servers(found: Samples, model: str) -> str:
         "p99 ms",
         "CPU us",
         "of the ceiling",
-        "memory MB",
     )
     rows = [cells for key in found.measured if key[1] == model for cells in _cells(found, key)]
     names = {"linear": "StandardScaler and LogisticRegression, 30 floats", "trees": "LightGBM, 200 trees, 30 floats"}
@@ -116,7 +117,6 @@ def _cells(found: Samples, key: Key) -> Iterator[tuple[str, ...]]:
     rate = found.figure(key, "requests_per_s")
     assert rate is not None
     top = found.figure((_CEILING, "linear", "", load), "requests_per_s")
-    memory = found.middle(server, "memory", "memory_bytes")
     cpu_us = _median(found, key, "cpu_us")
     wrong = sum(sample["refused"] + sample["broken"] for sample in found.of(key))
     yield (
@@ -128,8 +128,19 @@ def _cells(found: Samples, key: Key) -> Iterator[tuple[str, ...]]:
         _shown(_median(found, key, "p99_ms")),
         _shown(cpu_us),
         f"{100 * rate.median / top.median:.0f} %" if top and load in {"16", "64"} else "",
-        _shown(memory / _MIB) if memory else "",
     )
+
+
+def _sizes(found: Samples) -> str:
+    """Return what each server takes to start and to hold: our own columns of the table, once per server."""
+    names = dict.fromkeys((s["server"], s["version"]) for s in found.all if s["load"] == "start" and not s["failed"])
+    rows = []
+    for name, version in names:
+        figures = [found.middle(name, *what) for what in (("start", "seconds"), *(("memory", m) for m in _MEMORY))]
+        start_s, whole, largest = (value or float("nan") for value in figures)
+        rows.append((name, version, _shown(start_s), _shown(whole / _MIB), _shown(largest / _MIB)))
+    heads = ("server", "version", "first answer after s", "memory MB, all its processes", "the largest")
+    return f"Start and memory (median over both models):\n\n{_markdown(heads, rows)}" if rows else ""
 
 
 def _absent(found: Samples) -> str:
@@ -141,7 +152,10 @@ def _load_line(found: Samples) -> str:
     loads = [sample["load_average"] for key in found.measured for sample in found.of(key)]
     if not loads:
         return "nothing was measured"
-    return f"Load average during the run: {statistics.median(loads):.1f} ({min(loads):.1f} to {max(loads):.1f})."
+    machine = "".join(f"{sample['machine']}. " for sample in found.all[:1] if "machine" in sample)
+    return (
+        f"{machine}Load average during the run: {statistics.median(loads):.1f} ({min(loads):.1f} to {max(loads):.1f})."
+    )
 
 
 def _kept(found: Samples) -> str:

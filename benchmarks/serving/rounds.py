@@ -22,6 +22,7 @@ from benchmarks.serving.environments import python_of, version_of
 from benchmarks.serving.loads import SHARE, STEADY, Target, burst
 from benchmarks.serving.processes import Tree
 from benchmarks.serving.servers import Place, Route, Server, alone
+from benchmarks.table import machine
 
 _READY_S = 60.0
 _REST_S, _GLANCE_S, _IDLE_SHARE = 10.0, 0.3, 0.15
@@ -74,7 +75,7 @@ class Run:
         """Give every server its turn, `rounds` times."""
         for model, path in self._models.items():
             bare_bytes = _bytes_alone(python_of(self._plan.peers, "penstock"), path)
-            self._write(alone(model), {"load": "memory", "largest_bytes": bare_bytes})
+            self._write(alone(model), {"load": "memory", "largest_bytes": bare_bytes, "machine": machine()})
         for number in range(self._plan.rounds):
             for turn in turns:
                 self._turn(turn, number)
