@@ -26,6 +26,7 @@ from penstock.serving.predictions.feedback import FeedbackLog
 from penstock.serving.predictions.log import PredictionLog
 from penstock.serving.processes.workers import WorkerEnds, WorkerOptions
 from penstock.serving.program.load import Program
+from penstock.serving.program.stand_ins.comparison import Comparison
 from penstock.serving.protocols import feedback
 from penstock.serving.protocols.oip import routes as oip
 from penstock.serving.protocols.oip.rpc import serve_grpc
@@ -74,6 +75,11 @@ class Answering:
         self._telemetry: Telemetry | None = None
         if options.otel is not None:
             self._telemetry = otel.connect(options.otel, worker, self._counters)
+
+    def compare_with(self, comparison: Comparison) -> None:
+        """Have a sample of the answers of faster equivalents compared with those of the original models."""
+        if self._plane is not None:
+            self._plane.compare_with(comparison)
 
     def warm_up(self) -> None:
         """Answer the release's examples, so that the first caller does not wait for what is made on first use."""

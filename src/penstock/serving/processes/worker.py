@@ -28,6 +28,7 @@ from penstock.serving.observe.events import log_events
 from penstock.serving.processes.answering import Answering
 from penstock.serving.processes.workers import Status, WorkerEnds, WorkerOptions
 from penstock.serving.program.load import load_program
+from penstock.serving.program.stand_ins.comparison import Comparison
 from penstock.store.blobs import Blobs
 
 _PR_SET_PDEATHSIG = 1
@@ -102,6 +103,7 @@ def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Answering, Status]:
     manifest = decode_manifest(blobs.read(options.manifest))
     program = load_program(manifest, blobs, home / "code", limits=options.limits)
     answering = Answering(program, manifest.policy.serve, options, ends)
+    answering.compare_with(Comparison(program, manifest, manifest.policy.serve.compare))
     _tell(ends, Status(state="loading", stage=f"answering the examples of {options.release}"))
     answering.warm_up()
     deadlines = [function.deadline_s or 0.0 for function in program.functions.values()]
