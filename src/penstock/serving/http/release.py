@@ -13,7 +13,7 @@ from penstock.serving.observe.counters import Counters
 from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.plane.plane import Plane
 from penstock.serving.program.load import Program
-from penstock.serving.protocols import typed
+from penstock.serving.protocols import arrow, mlflow, typed
 
 
 def release_app(  # noqa: PLR0913  # what one app is put together from
@@ -39,7 +39,9 @@ def release_app(  # noqa: PLR0913  # what one app is put together from
     """
     if plane is None:
         return App({}, "", heads=heads, limits=limits, refused=counters.refused, watchers=watchers)
-    routes = {**typed.routes(plane, release), **others}
+    named = typed.routes(plane, release)
+    tables = arrow.routes(plane, release, named, limits=limits)
+    routes = {**named, **tables, **mlflow.routes(plane, release, limits=limits), **others}
     pages = page_routes(plane.program, release, routes)
     return App({**routes, **pages}, release, heads=heads, limits=limits, refused=counters.refused, watchers=watchers)
 

@@ -3,8 +3,6 @@
 A row that cannot be read is set aside with its reason, as a request that cannot be read is refused.
 """
 
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from penstock.core.errors import DataError, InputError
 from penstock.serving.offline.pieces import FilePiece, LinesPiece, Piece, TablePiece, is_changed
 from penstock.serving.program.fields import Fields
 from penstock.serving.program.hazards import refuse_deep, refuse_hazards
+from penstock.serving.protocols.rowwise import bare_type
 from penstock.serving.refusals import RequestError
 from penstock.store.lake import Lake, parse_dtype
 
@@ -82,21 +81,8 @@ def wanted_types(fields: Fields) -> dict[str, pl.DataType | None]:
     found: dict[str, pl.DataType | None] = {name: parse_dtype(dtype) for name, dtype in fields.columns}
     for spec in fields.specs:
         if spec.name != fields.rows:
-            found[spec.name] = _DTYPES.get(_bare(spec.type))
+            found[spec.name] = _DTYPES.get(bare_type(spec.type))
     return found
-
-
-def takes_null(kind: object) -> bool:
-    """Return whether a field of this type may be null."""
-    return kind is Any or type(None) in typing.get_args(kind)
-
-
-def _bare(kind: Any) -> Any:
-    """Return T for `T | None`."""
-    if typing.get_origin(kind) in {typing.Union, types.UnionType}:
-        rest = [arg for arg in typing.get_args(kind) if arg is not type(None)]
-        return rest[0] if len(rest) == 1 else kind
-    return kind
 
 
 def read_piece(piece: Piece, lake: Lake, types: Mapping[str, pl.DataType | None]) -> Chunk:

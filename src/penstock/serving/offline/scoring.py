@@ -15,9 +15,11 @@ import polars as pl
 from penstock.core.errors import DataError, InputError
 from penstock.core.plain import plain
 from penstock.core.records import Record
-from penstock.serving.offline.reading import Chunk, takes_null
+from penstock.serving.offline.reading import Chunk
+from penstock.serving.plane.calls import USER_ERRORS
 from penstock.serving.program.load import ServeFunction, user_frames
 from penstock.serving.program.values import ANSWER, Values
+from penstock.serving.protocols.rowwise import takes_null
 from penstock.serving.refusals import RequestError
 
 FALLBACK, ERROR = "fallback", "error"
@@ -187,12 +189,12 @@ class _Asked:
         """Return the one answer to fields, by the fallback where the function fails; None when there is none."""
         try:
             return _sendable(self.function.values(fields))
-        except Exception as error:  # noqa: BLE001  # user code may raise anything; this is its boundary
+        except USER_ERRORS as error:
             found = _fall_back(self.function.fallback, fields)
             self._note_failure(place, error, is_answered=found is not None)
             return found
 
-    def _note_failure(self, place: int, error: Exception, *, is_answered: bool) -> None:
+    def _note_failure(self, place: int, error: BaseException, *, is_answered: bool) -> None:
         self.errors[place] = type(error).__qualname__
         self.failed += not is_answered
         if is_answered:
@@ -245,7 +247,7 @@ def _fall_back(fallback: ServeFunction | None, fields: msgspec.Struct) -> Values
         return None
     try:
         return _sendable(fallback.values(fields))
-    except Exception:  # noqa: BLE001  # user code may raise anything; the first failure is the one that is told
+    except USER_ERRORS:  # the first failure is the one that is told
         return None
 
 
@@ -262,7 +264,7 @@ def _try(function: ServeFunction, fields: msgspec.Struct) -> Values | None:
         if not all(dtype.is_numeric() or dtype in {pl.Boolean, pl.String} for dtype in frame.schema.values()):
             return _sendable(values)
         floats = frame.select(pl.col(pl.Float32, pl.Float64).is_finite().all())
-    except Exception:  # noqa: BLE001  # user code may raise anything; asked row by row, it says on which
+    except USER_ERRORS:  # asked row by row, it says on which
         return None
     return values if all(floats.row(0) if floats.width else ()) else None
 
