@@ -1,0 +1,133 @@
+"""Answers one stored prediction again with the release that answered it, as it was released: no faster equivalents.
+
+Run as `python -P -m penstock.serving.processes.retrace OPTIONS`; writes JSON to standard output.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from penstock.core.errors import PenstockError, StepError
+from penstock.core.process import die_with_parent
+from penstock.core.records import Record
+from penstock.releases.environment import environment_differences
+from penstock.releases.manifest import decode_manifest
+from penstock.serving.program.fields import Fields
+from penstock.serving.program.load import ServeFunction, load_program, user_frames
+from penstock.store.blobs import Blobs
+from penstock.store.lake.dtypes import parse_dtype
+
+
+class RetraceOptions(Record, frozen=True, kw_only=True):
+    """What to answer again.
+
+    Attributes:
+        home: The project's store.
+        manifest: Digest of the manifest's blob.
+        serve: The serve function.
+        fields: What was asked; of a function of rows, its row and its other fields in one object.
+        fallback: The fallback answered, so it is asked too.
+        parent: Process id of who starts it; it ends when that one does.
+    """
+
+    home: str
+    manifest: str
+    serve: str
+    fields: dict[str, Any]
+    fallback: bool = False
+    parent: int | None = None
+
+
+class Said(Record, frozen=True, kw_only=True):
+    """What a function says now.
+
+    Attributes:
+        function: Its name.
+        took_us: How long it took, in microseconds, after one call to warm up.
+        error: Type and message of what it raised, with the user's frames; "" when it answered.
+    """
+
+    function: str
+    answer: msgspec.Raw = msgspec.Raw(b"null")
+    took_us: int = 0
+    error: str = ""
+
+
+class RetraceReply(Record, frozen=True, kw_only=True):
+    """What the process says.
+
+    Attributes:
+        said: The serve function, then its fallback where that was asked.
+        differing: Packages that the released code imports, where another version is installed here.
+        error: Code, message and hint of the error that stopped it.
+    """
+
+    said: tuple[Said, ...] = ()
+    differing: tuple[str, ...] = ()
+    error: tuple[str, str, str] | None = None
+
+
+def main(arguments: list[str]) -> int:
+    """Answer again."""
+    options = msgspec.json.decode(arguments[0], type=RetraceOptions)
+    die_with_parent(options.parent)
+    # What user code prints must not be mixed into the answer.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        reply = _retrace(options)
+    except PenstockError as error:
+        reply = RetraceReply(error=(error.code, error.message, error.hint))
+    os.write(out, msgspec.json.encode(reply))
+    return 0
+
+
+def _retrace(options: RetraceOptions) -> RetraceReply:
+    home = Path(options.home)
+    blobs = Blobs(home / "blobs")
+    manifest = decode_manifest(blobs.read(options.manifest))
+    program = load_program(manifest, blobs, home / "code", bind=lambda _function, _argument, value: value)
+    function = program.function(options.serve)
+    fields = _fields(function.fields, options.fields)
+    said = [_said(function, fields)]
+    if options.fallback:
+        if function.fallback is None:
+            raise StepError(
+                f"{options.serve!r} has no fallback in this release.", hint="look at the code of the release"
+            )
+        said.append(_said(function.fallback, fields))
+    return RetraceReply(said=tuple(said), differing=tuple(environment_differences(manifest)))
+
+
+def _fields(known: Fields, given: dict[str, Any]) -> msgspec.Struct:
+    if known.rows is None:
+        return known.parse_object(given)
+    others = {spec.name: given[spec.name] for spec in known.specs if spec.name in given and spec.name != known.rows}
+    row = {name: value for name, value in given.items() if name not in others}
+    if known.columns and list(row) == [str(place) for place in range(len(known.columns))]:
+        row = dict(zip((name for name, _ in known.columns), row.values(), strict=True))  # sent without names
+    types = {name: parse_dtype(dtype) for name, dtype in known.columns}
+    rows = pl.DataFrame([pl.Series(name, [value], dtype=types.get(name), strict=False) for name, value in row.items()])
+    return known.of_rows(rows, others)
+
+
+def _said(function: ServeFunction, fields: msgspec.Struct) -> Said:
+    try:
+        function.answer(fields)
+        started = time.perf_counter_ns()
+        answer = function.answer(fields)
+    except Exception as error:  # noqa: BLE001  # user code may raise anything; this is its boundary
+        return Said(function=function.name, error=f"{user_frames(error)}{type(error).__qualname__}: {error}")
+    took_us = (time.perf_counter_ns() - started) // 1000
+    if function.fields.rows is not None:
+        answer = bytes(msgspec.json.decode(answer, type=list[msgspec.Raw])[0])
+    return Said(function=function.name, answer=msgspec.Raw(answer), took_us=took_us)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
