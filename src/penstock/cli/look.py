@@ -1,6 +1,7 @@
 """`penstock runs`, `show` and `releases`: what was done, with its evidence."""
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import typer
@@ -200,6 +201,17 @@ def _print_nodes(console: Console, nodes: tuple[NodeShown, ...]) -> None:
     console.print(table)
 
 
+def _stand_in_text(found: ReleaseShown) -> Iterator[str]:
+    for function, proofs in found.stand_ins.items():
+        for argument, proven in proofs.items():
+            model = f"{argument} of {function}"
+            if proven.kind == "original":
+                yield f"{model} itself ({', '.join(f'not {kind}: {why}' for kind, why in proven.refused.items())})"
+            else:
+                told = f"equal on {proven.rows:,} rows within {proven.relative:g}, at most {proven.difference:g} apart"
+                yield f"{model} {proven.kind} ({told})"
+
+
 def _print_release(found: ReleaseShown, clock: Clock) -> None:
     console = open_console()
     live = Text("live", style="bold green") if found.is_live else Text("not live", style="dim")
@@ -214,6 +226,7 @@ def _print_release(found: ReleaseShown, clock: Clock) -> None:
         "code": ", ".join(found.files),
         "environment": f"Python {found.python}, {found.packages} packages",
         "now": found.now or "",
+        "answers by": "; ".join(_stand_in_text(found)),
     }
     for name, value in rows.items():
         if value:

@@ -16,6 +16,7 @@ from penstock.pipeline.params import near_miss
 from penstock.project.quality import Quality, recorded_quality
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.environment import lock_text
+from penstock.releases.manifest import StandIn
 from penstock.store.ledger import attempts, checks, recovery, releases, runs
 
 # Newest runs looked through for the names of pipelines when one is misspelt.
@@ -109,7 +110,12 @@ class ReleaseLine(Record, frozen=True, kw_only=True):
 
 
 class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
-    """A release: what it stands on, and the run that made it, when that was made here."""
+    """A release: what it stands on, and the run that made it, when that was made here.
+
+    Attributes:
+        stand_ins: By serve function and argument: the faster equivalent of the model it takes, with its proof. How
+            much faster it was is in the check `faster_equivalents` of the run.
+    """
 
     goal: str
     now: str | None
@@ -119,6 +125,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     python: str
     packages: int
     checks: tuple[CheckResult, ...]
+    stand_ins: dict[str, dict[str, StandIn]]
     made_in: RunShown | None
 
 
@@ -347,5 +354,6 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         python=str(manifest.environment.get("python", "")),
         packages=len(manifest.environment.get("packages", {})),
         checks=manifest.checks,
+        stand_ins=manifest.stand_ins,
         made_in=None if release.run_id is None else show_run(release.run_id, workspace),
     )

@@ -4,7 +4,8 @@ Belongs here: making equivalents and gathering the rows to prove them on. Whethe
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,36 +33,56 @@ class Equivalent:
     built: Built
 
 
-@dataclass(slots=True)
 class Candidate:
-    """A model of a release, its possible equivalents in order of preference, and what it was asked.
+    """A model of a release, the equivalent that is tried for it now, and what it was asked.
+
+    Args:
+        model: As it was released.
+        ways: Ways to an equivalent, the preferred one first.
+        blobs: Where equivalents are kept.
 
     Attributes:
-        model: As it was released.
-        equivalents: What could answer in its place.
-        refused: Why other ways could not, by kind.
-        asked: Rows it was given while it was watched.
+        equivalent: What could answer in its place; None when no way is left.
+        refused: Why the ways before it could not, by kind.
+        asked: Rows the model was given while it was watched.
     """
 
-    model: Any
-    equivalents: list[Equivalent] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    asked: list[Rows] = field(default_factory=list)
+    def __init__(self, model: Any, ways: Iterable[Way], blobs: Blobs) -> None:
+        self.model = model
+        self.equivalent: Equivalent | None = None
+        self.refused: dict[str, str] = {}
+        self.asked: list[Rows] = []
+        self._ways = iter(ways)
+        self._blobs = blobs
+        self.advance()
+
+    def advance(self) -> None:
+        """Go on to the next way that works out."""
+        self.equivalent = None
+        for way in self._ways:
+            try:
+                artifact = way.make(self.model, self._blobs)
+                self.equivalent = Equivalent(way, artifact, way.build(self.model, artifact, self._blobs))
+            except Exception as error:  # noqa: BLE001 -- converters raise anything; a model without an equivalent serves as it is
+                self.refused[way.kind] = reason(error)
+            else:
+                return
 
     @property
     def inputs(self) -> Inputs:
         """How its rows are read, in whatever form they come."""
-        first = self.equivalents[0].built.inputs
-        return Inputs(first.width, first.names, frozenset(FORMS), first.narrow_integers)
+        assert self.equivalent is not None  # noqa: S101 -- asked of those that have one
+        known = self.equivalent.built.inputs
+        return Inputs(known.width, known.names, frozenset(FORMS), known.narrow_integers)
 
     def watched(self) -> Any:
         """Return the model in a shape that notes the rows it is asked about, and answers itself."""
-        if not self.equivalents:
+        if self.equivalent is None:
             return self.model
-        names = {name for equivalent in self.equivalents for name in equivalent.built.methods}
+        names = list(self.equivalent.built.methods)
         kind = CalledStandIn if CALL in names else StandIn
-        methods: dict[str, Compute] = dict.fromkeys(sorted(names), self._note)
-        return kind(self.model, self.inputs, methods, Switch(single=True, several=True))
+        methods: dict[str, Compute] = dict.fromkeys(names, self._note)
+        return kind(self.model, self.inputs, methods, Switch())
 
     def _note(self, rows: Rows) -> None:
         self.asked.append(rows.copy())  # the caller may use its array again
@@ -78,16 +99,7 @@ def candidate_of(model: Any, blobs: Blobs) -> Candidate | None:
     ways = ways_for(model)
     if not ways:
         return None
-    found = Candidate(model)
-    for way in ways:
-        try:
-            artifact = way.make(model, blobs)
-            found.equivalents.append(Equivalent(way, artifact, way.build(model, artifact, blobs)))
-        except (NotPossibleError, ImportError) as error:
-            found.refused[way.kind] = reason(error)
-        except Exception as error:  # noqa: BLE001 -- converters raise anything, and a model without an equivalent serves as it is
-            found.refused[way.kind] = reason(error)
-    return found
+    return Candidate(model, ways, blobs)
 
 
 def reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from penstock.core.records import Artifact
 from penstock.serving.program.stand_ins.equality import DOUBLE, Tolerance, distance
 from penstock.serving.program.stand_ins.inputs import FORMS, Inputs, Rows
+from penstock.serving.program.stand_ins.links import TIE, labels, logistic, shares, softmax
 from penstock.serving.program.stand_ins.model import Compute
 from penstock.serving.program.stand_ins.way import Built, NotPossibleError
 from penstock.store import codecs
@@ -31,11 +32,10 @@ _CLASSIFIERS = frozenset({
     "LinearDiscriminantAnalysis", "LinearSVC", "LogisticRegression", "LogisticRegressionCV",
     "PassiveAggressiveClassifier", "Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier",
 })  # fmt: skip
+_SCALERS = frozenset({"MaxAbsScaler", "MinMaxScaler", "RobustScaler", "StandardScaler"})
 # Means this many deviations from zero leave too few digits when they are folded into the offset.
 _FAR = 1e3
-# Scores nearer to a tie than this are decided by the original, so that no rounding ever changes a label.
-_TIE = 1e-6
-_LINKS = ("logistic", "softmax", "shares")
+_LINKS = {"logistic": logistic, "softmax": softmax, "shares": shares}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,13 @@ class Fold:
     tolerance: Tolerance = DOUBLE
 
     def suits(self, model: object) -> bool:
-        """Whether the model is scikit-learn's own."""
-        return type(model).__module__.startswith("sklearn.")
+        """Whether the model is scikit-learn's own, and linear or a scaler at its end."""
+        if not type(model).__module__.startswith("sklearn."):
+            return False
+        last: Any = model
+        while type(last).__name__ == "Pipeline" and last.steps:
+            last = last.steps[-1][1]
+        return type(last).__name__ in _REGRESSORS | _CLASSIFIERS | _SCALERS
 
     def make(self, model: Any, blobs: Blobs) -> Artifact | None:
         """Keep centre, weights and offset as doubles."""
@@ -253,56 +258,22 @@ def _classifier(model: Any, score: Callable[[Rows], Array | None], link: str) ->
 
 
 def _labels(score: Callable[[Rows], Array | None], classes: npt.NDArray[Any]) -> Compute:
+    of_several = labels(score, classes)
+
     def predict(rows: Rows) -> Any:
         found = score(rows)
         if found is None:
             return None
-        if found.ndim == 1:
-            return None if np.abs(found).min() < _TIE else classes.take((found > 0).astype(np.intp))
-        best = np.partition(found, -2, axis=1)
-        return None if (best[:, -1] - best[:, -2]).min() < _TIE else classes.take(found.argmax(axis=1))
+        return None if np.abs(found).min() < TIE else classes.take((found > 0).astype(np.intp))
 
-    return predict
+    return predict if len(classes) == 2 else of_several
 
 
 def _probabilities(score: Callable[[Rows], Array | None], link: str) -> Compute:
-    of_scores = {"logistic": _logistic, "softmax": _softmax, "shares": _shares}[link]
+    of_scores = _LINKS[link]
 
     def predict_proba(rows: Rows) -> Array | None:
         found = score(rows)
         return None if found is None else of_scores(found)
 
     return predict_proba
-
-
-def _expit(score: Array) -> Array:
-    # Below -700 the exponential would overflow; the probability is 0 to more digits than a double has.
-    found: Array = 1 / (1 + np.exp(-np.maximum(score, -700.0)))
-    return found
-
-
-def _logistic(score: Array) -> Array | None:
-    if score.ndim != 1:
-        return None
-    if len(score) == 1:
-        second = 1 / (1 + float(np.exp(-max(score[0], -700.0))))
-        return np.array(((1 - second, second),))
-    found = np.empty((len(score), 2))
-    found[:, 1] = _expit(score)
-    found[:, 0] = 1 - found[:, 1]
-    return found
-
-
-def _softmax(score: Array) -> Array | None:
-    two = np.stack([-score, score], axis=1) if score.ndim == 1 else score
-    exponents = np.exp(two - two.max(axis=1, keepdims=True))
-    found: Array = exponents / exponents.sum(axis=1, keepdims=True)
-    return found
-
-
-def _shares(score: Array) -> Array | None:
-    if score.ndim == 1:
-        return None
-    found = _expit(score)
-    sums = found.sum(axis=1, keepdims=True)
-    return found / sums if sums.min() > 0 else None  # all zero: the original has a rule for that

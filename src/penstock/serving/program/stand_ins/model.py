@@ -14,6 +14,7 @@ _CHANGING = frozenset({
     "add_module", "apply", "bfloat16", "cuda", "densify", "double", "float", "half", "refit", "requires_grad_",
     "rollback_one_iter", "share_memory", "sparsify", "to", "to_empty", "train", "type", "update",
 })  # fmt: skip
+ALL_ROWS = 1 << 62
 _OWN = ("_original", "_switch")
 
 
@@ -21,19 +22,17 @@ class Switch:
     """Whether an equivalent answers; every method looks here, so that going back holds for references kept elsewhere.
 
     Attributes:
-        single: It answers one row at a time.
-        several: It answers several rows at once.
+        most: Most rows at once that it answers; 0 when the original answers all.
     """
 
-    __slots__ = ("several", "single")
+    __slots__ = ("most",)
 
-    def __init__(self, *, single: bool, several: bool) -> None:
-        self.single = single
-        self.several = several
+    def __init__(self) -> None:
+        self.most = ALL_ROWS
 
     def off(self) -> None:
         """Let the original answer from now on."""
-        self.single = self.several = False
+        self.most = 0
 
 
 class StandIn:
@@ -128,7 +127,7 @@ def _method(original: Callable[..., Any], inputs: Inputs, compute: Compute, swit
     def answer(*given: Any, **named: Any) -> Any:
         if len(given) == 1 and not named:
             rows = read(given[0])
-            if rows is not None and (switch.single if len(rows) == 1 else switch.several):
+            if rows is not None and len(rows) <= switch.most:
                 found = compute(rows)
                 if found is not None:
                     return found

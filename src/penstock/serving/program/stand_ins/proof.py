@@ -39,19 +39,17 @@ class _Evidence:
 
 def proven_for(candidate: Candidate, blobs: Blobs) -> Proven:
     """Return the first equivalent that answers as the model does, and its proof; kind "original" when there is none."""
-    refused = dict(candidate.refused)
-    if not candidate.equivalents:
-        return Proven(kind=ORIGINAL, refused=refused)
     # A model trained on frames warns when it is asked with an array; here that is on purpose.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        evidence = _evidence(candidate)
-        for equivalent in candidate.equivalents:
-            found = _tried(candidate.model, equivalent, evidence, blobs)
+        evidence = _evidence(candidate) if candidate.equivalent is not None else None
+        while evidence is not None and candidate.equivalent is not None:
+            found = _tried(candidate.model, candidate.equivalent, evidence, blobs)
             if isinstance(found, Proven):
-                return msgspec.structs.replace(found, refused=refused)
-            refused[equivalent.way.kind] = found
-    return Proven(kind=ORIGINAL, refused=refused)
+                return msgspec.structs.replace(found, refused=dict(candidate.refused))
+            candidate.refused[candidate.equivalent.way.kind] = found
+            candidate.advance()
+    return Proven(kind=ORIGINAL, refused=dict(candidate.refused))
 
 
 def gains(candidate: Candidate, proven: Proven) -> dict[str, float]:
@@ -59,10 +57,10 @@ def gains(candidate: Candidate, proven: Proven) -> dict[str, float]:
 
     Of this machine and this moment: kept beside the release, never in it.
     """
-    equivalent = next(e for e in candidate.equivalents if e.way.kind == proven.kind)
+    assert candidate.equivalent is not None  # noqa: S101 -- it is what was proven
     rows = candidate.rows()
     many = np.tile(rows, (-(-_BATCH // len(rows)), 1))[:_BATCH]
-    ask, compute = getattr(candidate.model, proven.methods[0]), equivalent.built.methods[proven.methods[0]]
+    ask, compute = getattr(candidate.model, proven.methods[0]), candidate.equivalent.built.methods[proven.methods[0]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
@@ -86,7 +84,7 @@ def _evidence(candidate: Candidate) -> _Evidence:
     if not len(real):
         return _Evidence(real, real, None)
     mixed, sample = made_up(real)
-    methods = list(candidate.equivalents[0].built.methods)
+    methods = list(candidate.equivalent.built.methods) if candidate.equivalent is not None else []
     is_usable = _answers_all(candidate.model, methods, mixed) and _answers_all(candidate.model, methods, sample)
     return _Evidence(real, np.concatenate([mixed, sample]), sample) if is_usable else _Evidence(real, real[:0], None)
 

@@ -71,7 +71,7 @@ def find_stand_ins(manifest: Manifest, watch: Watch, blobs: Blobs, home: Path) -
     stand_ins: Proofs = {}
     for (function, argument), candidate in watch.candidates.items():
         if id(candidate) not in proven:
-            if candidate.equivalents:
+            if candidate.equivalent is not None:
                 ask_as_evaluated(candidate, nodes[function][argument], data)
             proven[id(candidate)] = proven_for(candidate, blobs)
         stand_ins.setdefault(function, {})[argument] = proven[id(candidate)]
