@@ -16,7 +16,7 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas,grpc,otel]' --group test --group check
+	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas,grpc,otel,kafka,nats]' --group test --group check
 	touch $@
 
 demo: $(VENV)/.base  ## Install, then run the movies pipeline from data to served answers. DATA=dir uses real data.
