@@ -40,7 +40,7 @@ def entry(prediction_id: str, n: int = 0) -> LogEntry:
 def fill(log: PredictionLog, count: int) -> list[str]:
     ids = [log.new_id(NOW) for _ in range(count)]
     for n, prediction_id in enumerate(ids):
-        assert log.append(entry(prediction_id, n))
+        assert log.append([entry(prediction_id, n)])
     return ids
 
 
@@ -112,7 +112,7 @@ def test_a_full_disk_delays_records_but_loses_none(
     monkeypatch.setattr(faults, "_visits", {})
     monkeypatch.setenv("PENSTOCK_FAULT", "prediction_mid_write:full:2")
     ids = [log.new_id(NOW) for _ in range(4)]
-    assert [log.append(entry(i)) for i in ids] == [True, False, True, True]
+    assert [log.append([entry(i)]) for i in ids] == [True, False, True, True]
     assert [p.id for p in read_predictions(tmp_path, "movies")] == ids
 
 
@@ -121,7 +121,7 @@ def test_a_disk_that_stays_full_drops_and_counts(tmp_path: Path) -> None:
     (tmp_path / "predictions").write_text("a file where the folder should be")
     log = PredictionLog(tmp_path, "movies", worker="w0", clock=Clock(), buffer_bytes=1000)
     for _ in range(20):
-        assert not log.append(entry(log.new_id(NOW)))
+        assert not log.append([entry(log.new_id(NOW))])
     kept = 20 - log.dropped
     assert 0 < kept < 10
     log.close()
@@ -132,7 +132,7 @@ def test_closing_twice_the_same_folder_keeps_both_writers_apart(tmp_path: Path) 
     """Two workers never write to one segment."""
     logs = [PredictionLog(tmp_path, "movies", worker=f"w{n}", clock=Clock()) for n in range(2)]
     for one in logs:
-        one.append(entry(one.new_id(NOW)))
+        one.append([entry(one.new_id(NOW))])
         one.close()
     assert len(segments(tmp_path)) == 2
     assert len(list(read_predictions(tmp_path, "movies"))) == 2

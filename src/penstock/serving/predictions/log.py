@@ -88,7 +88,7 @@ class PredictionLog:
         self._noise_at = end = start + _NOISE_BYTES
         return make_id(at, self._noise[start:end])
 
-    def append(self, entries: Sequence[LogEntry] | LogEntry, attached: Sequence[bytes | None] | None = None) -> bool:
+    def append(self, entries: Sequence[LogEntry], attached: Sequence[bytes | None] | None = None) -> bool:
         """Hand entries to the kernel in one write.
 
         Args:
@@ -98,8 +98,6 @@ class PredictionLog:
         Returns:
             False when they are not as safe as they should be: the disk is full and they wait in memory, or it failed.
         """
-        if isinstance(entries, LogEntry):
-            entries = (entries,)
         if self._redaction is not None:
             entries, attached = self._redaction.apply(entries, attached)
         rows = attached or (None,) * len(entries)

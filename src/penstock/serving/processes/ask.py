@@ -14,6 +14,7 @@ import msgspec
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.core.records import Record
+from penstock.core.settings import ServePolicy
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.serving.program.load import Program, load_program
@@ -60,15 +61,15 @@ def main(arguments: list[str]) -> int:
     try:
         home = Path(options.home)
         blobs = Blobs(home / "blobs")
-        program = load_program(decode_manifest(blobs.read(options.manifest)), blobs, home / "code")
-        reply = _ask(program, options, body)
+        manifest = decode_manifest(blobs.read(options.manifest))
+        reply = _ask(load_program(manifest, blobs, home / "code"), manifest.policy.serve, options, body)
     except PenstockError as error:
         reply = Reply(error=(error.code, error.message, error.hint))
     os.write(out, msgspec.json.encode(reply))
     return 0
 
 
-def _ask(program: Program, options: AskOptions, body: bytes) -> Reply:
+def _ask(program: Program, policy: ServePolicy, options: AskOptions, body: bytes) -> Reply:
     function = program.function(options.function)
     clock = Clock()
     started = time.perf_counter_ns()
@@ -77,26 +78,30 @@ def _ask(program: Program, options: AskOptions, body: bytes) -> Reply:
     at = clock.now()
     found = program.answer(options.function, body)
     done = time.perf_counter_ns()
-    log = PredictionLog(Path(options.home), program.pipeline, worker=f"ask-{os.getpid()}", clock=clock)
+    worker = f"ask-{os.getpid()}"
+    log = PredictionLog(Path(options.home), program.pipeline, worker=worker, clock=clock, redact=policy.redact)
+    rows = function.fields.rows
+    rest = {name: getattr(fields, name) for name in fields.__struct_fields__ if name != rows}
     try:
-        prediction_id = log.new_id(at)
-        is_kept = log.append(
-            LogEntry(
-                id=prediction_id,
-                at=at,
-                release=options.release,
-                serve=function.name,
-                # Rows are kept as they were sent, as a serving worker does.
-                fields=msgspec.Raw(body if function.fields.rows is not None else msgspec.json.encode(fields)),
-                answer=msgspec.Raw(found.json),
-                timings={"parse_us": (parsed - started) // 1000, "answer_us": (done - parsed) // 1000},
-                fallback=found.fallback,
-                error=found.error,
-            )
+        entry = LogEntry(
+            id=log.new_id(at),
+            at=at,
+            release=options.release,
+            serve=function.name,
+            fields=msgspec.Raw(msgspec.json.encode(rest)),
+            answer=msgspec.Raw(found.json),
+            timings={"parse_us": (parsed - started) // 1000, "answer_us": (done - parsed) // 1000},
+            fallback=found.fallback,
+            error=found.error,
+            key="" if function.key is None else str(getattr(fields, function.key)),
+            count=1 if rows is None else len(getattr(fields, rows)),
+            kind="json-rows" if body.lstrip()[:1] == b"[" else "json",
         )
+        # Rows are kept as they were sent, as a serving worker does.
+        is_kept = log.append([entry], [None if rows is None else body])
     finally:
         log.close()
-    return Reply(answer=msgspec.Raw(found.json), prediction_id=prediction_id, fallback=found.fallback, kept=is_kept)
+    return Reply(answer=msgspec.Raw(found.json), prediction_id=entry.id, fallback=found.fallback, kept=is_kept)
 
 
 if __name__ == "__main__":
