@@ -4,6 +4,7 @@ What is nested, or may be missing, travels as BYTES holding JSON. JSON has no wo
 answer that holds one is told in binary form or refused, never as null.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +22,7 @@ from penstock.serving.protocols.oip.tensors import NUMERIC, Tensor, raw_of, refu
 from penstock.serving.refusals import AnswerError, RequestError
 
 OCTETS = b"application/octet-stream"
-_BY_KIND: dict[str, str] = {dtype.str.lstrip("<|=>"): name for name, dtype in NUMERIC.items()}
+_BY_DTYPE: dict[np.dtype[Any], str] = {dtype: name for name, dtype in NUMERIC.items()}
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _LISTS: dict[type, str] = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES"}
 _encode = msgspec.json.Encoder().encode
@@ -33,15 +34,15 @@ def outputs_of(values: Values, model: Model) -> list[Tensor]:
     Raises:
         AnswerError: An answer cannot be told.
     """
-    planned = {spec.name: spec for spec in model.outputs or ()}
     found = []
     for name, column in values.columns().items():
-        spec = planned.get(name)
+        spec = model.planned.get(name)
         if spec is not None and spec.optional:
             found.append(_as_json(name, column))
         else:
             found.append(_tensor(name, column, wants_float=spec is not None and spec.datatype == "FP64"))
-    model.learn(found)
+    if model.outputs is None:
+        model.learn(found)
     return found
 
 
@@ -77,14 +78,13 @@ def write_reply(answered: Answered, model: Model, asked: Inferred) -> Reply:
         if (refused := blamed(answered, asked.tensors)) is not None:
             return Reply(refused.status, error_body(refused.message, refused.hint), headers=id_headers(answered))
         return trouble_reply(answered, lambda _reason, message, _prediction_id: {"error": message})
-    headers = id_headers(answered)
     try:
         outputs = chosen(outputs_of(answered.values, model), wanted, model)
         return _written(outputs, answered, model, wanted)
     except RequestError as error:
-        return Reply(error.status, error_body(error.message, error.hint), headers=headers)
+        return Reply(error.status, error_body(error.message, error.hint), headers=id_headers(answered))
     except AnswerError as error:
-        return Reply(500, error_body(error.message), headers=headers)
+        return Reply(500, error_body(error.message), headers=id_headers(answered))
 
 
 def blamed(answered: Answered, tensors: Iterable[Tensor]) -> RequestError | None:
@@ -114,13 +114,13 @@ def _written(outputs: list[Tensor], answered: Answered, model: Model, wanted: Wa
     told: list[bytes] = []
     raw: list[bytes] = []
     for tensor in outputs:
-        start = _opening(tensor)
+        start = _opening(tensor.name, tensor.datatype, tensor.shape)
         if wanted.binary.get(tensor.name, wanted.is_binary):
             raw.append(raw_of(tensor.datatype, tensor.values))
             told.append(start + b',"parameters":{"binary_data_size":%d}}' % len(raw[-1]))
         else:
             told.append(start + b',"data":' + (_data_as_kept(tensor, answered) or _json_data(tensor)) + b"}")
-    head = _head(answered, model, wanted) + b",".join(told) + b"]}"
+    head = _head(answered, model, wanted) + (told[0] if len(told) == 1 else b",".join(told)) + b"]}"
     headers = id_headers(answered)
     if not raw:
         return Reply(200, head, headers=headers)
@@ -131,19 +131,13 @@ def _written(outputs: list[Tensor], answered: Answered, model: Model, wanted: Wa
 def _head(answered: Answered, model: Model, wanted: Wanted) -> bytes:
     told = b"" if wanted.id is None else b',"id":' + _encode(wanted.id)
     mark = b',"fallback":true' if answered.fallback else b""
-    # Names and references hold nothing that JSON escapes: they match [a-z0-9][a-z0-9._-]*.
-    return (
-        f'{{"model_name":"{model.name}","model_version":"{model.version}"'.encode()
-        + told
-        + f',"parameters":{{"prediction_id":"{answered.prediction_id}","release":"{answered.release}"'.encode()
-        + mark
-        + b'},"outputs":['
-    )
+    prediction_id = answered.prediction_id.encode()
+    return model.reply_start + told + model.reply_middle + prediction_id + b'"' + mark + b'},"outputs":['
 
 
-def _opening(tensor: Tensor) -> bytes:
-    shape = ",".join(map(str, tensor.shape))
-    return b'{"name":' + _encode(tensor.name) + f',"datatype":"{tensor.datatype}","shape":[{shape}]'.encode()
+@functools.lru_cache(maxsize=256)
+def _opening(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return b'{"name":' + _encode(name) + b',"datatype":"' + datatype.encode() + b'","shape":' + _encode(shape)
 
 
 def _json_data(tensor: Tensor) -> bytes:
@@ -171,7 +165,7 @@ def _data_as_kept(tensor: Tensor, answered: Answered) -> bytes | None:
 
 def _tensor(name: str, column: Column, *, wants_float: bool) -> Tensor:
     if isinstance(column, np.ndarray):
-        datatype = _BY_KIND.get(column.dtype.str.lstrip("<|=>"))
+        datatype = _BY_DTYPE.get(column.dtype) or _BY_DTYPE.get(column.dtype.newbyteorder("<"))
         if datatype is not None:
             return Tensor(name, datatype, column.shape, column.reshape(-1))
         # Text and dates of numpy, and arrays of objects, are lists of values like any other.

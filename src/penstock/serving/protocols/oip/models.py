@@ -74,6 +74,10 @@ class Model:
         rows: Those inputs that are columns of the rows, () for a function of fields.
         takes_matrix: All rows may come as one 2-D tensor of numbers.
         outputs: What it gives; None as long as that is not known.
+        planned: The same by name.
+        is_all_float: Every released column is a Float64.
+        reply_start: JSON of a reply up to the request's id.
+        reply_middle: JSON of a reply from there to the prediction's id.
     """
 
     def __init__(self, function: ServeFunction, name: str, release: str) -> None:
@@ -87,6 +91,12 @@ class Model:
         self.fields = {spec.name: _field_input(spec) for spec in fields}
         self.inputs = (*self.rows, *self.fields.values())
         self.outputs = _outputs(function)
+        self.planned = {spec.name: spec for spec in self.outputs or ()}
+        columns = function.fields.columns
+        self.is_all_float = bool(columns) and all(dtype == "Float64" for _, dtype in columns)
+        # Names and references hold nothing that JSON escapes: they match [a-z0-9][a-z0-9._-]*.
+        self.reply_start = f'{{"model_name":"{name}","model_version":"{self.version}"'.encode()
+        self.reply_middle = f',"parameters":{{"release":"{release}","prediction_id":"'.encode()
 
     def metadata(self) -> dict[str, Any]:
         """Return the model as `GET /v2/models/NAME` shows it."""
@@ -100,8 +110,6 @@ class Model:
 
     def learn(self, outputs: list[Tensor]) -> None:
         """Note the outputs of the first answer of a function whose annotation does not tell them."""
-        if self.outputs is not None:
-            return
         # The width of rows that were not released with columns is the caller's, and may be that of the answer.
         is_fixed = self.function.fields.rows is None or bool(self.function.fields.columns)
         self.outputs = tuple(
@@ -113,6 +121,7 @@ class Model:
             )
             for tensor in outputs
         )
+        self.planned = {spec.name: spec for spec in self.outputs}
 
     def refuse_version(self, version: str) -> None:
         """Refuse a request for another version; "" is any.

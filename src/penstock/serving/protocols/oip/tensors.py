@@ -112,6 +112,20 @@ def tensor_of_json(name: str, datatype: str, shape: tuple[int, ...], data: msgsp
     return Tensor(name, datatype, shape, narrow(name, datatype, values))
 
 
+def tensor_of_floats(name: str, shape: tuple[int, ...], data: list[Any]) -> Tensor | None:
+    """Return the FP64 tensor of numbers that were read already, flat or as rows; None when they are not its shape.
+
+    Raises:
+        RequestError: The shape is impossible.
+    """
+    count = count_of(name, "FP64", shape)
+    try:
+        found = np.asarray(data, dtype=np.float64)
+    except ValueError:  # rows of unequal length
+        return None
+    return Tensor(name, "FP64", shape, found.reshape(-1)) if found.shape in {shape, (count,)} else None
+
+
 def narrow(name: str, datatype: str, values: Any) -> npt.NDArray[Any]:
     """Return numbers as an array of `datatype`.
 
