@@ -126,7 +126,7 @@ from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, ser
 release = LiveRelease(ref=ReleaseRef("movies", 1), manifest=sys.argv[2])
 serve(ServeOptions(
     pipeline="movies", home=Path(sys.argv[1]), current_release=lambda: release, port=0,
-    limits=Limits(linger_s=0.2), on_ready=lambda url: print(url, flush=True),
+    limits=Limits(linger_s=0.2), on_ready=lambda url, _grpc: print(url, flush=True),
 ))
 heavy = {"polars", "uvicorn", "pyarrow", "app_code"} & set(sys.modules)
 print("heavy", sorted(heavy), flush=True)

@@ -2,17 +2,18 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import structlog
 import typer
 
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.core.errors import InputError
 from penstock.project import serving
-from penstock.project.serving import Address, Answered
+from penstock.project.serving import Address, Answered, Telling
 from penstock.project.workspace import Workspace, open_workspace
+from penstock.serving.observe.events import log_events
 
 ReleaseName = Annotated[
     str | None,
@@ -28,6 +29,15 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer.")] = 1,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Answer by gRPC too, here; 0 takes any free port.")
+    ] = None,
+    access_log: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a line of JSON per request; - for standard output.")
+    ] = None,
+    otel: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send traces and metrics to an OpenTelemetry collector.")
+    ] = None,
     as_json: AsJson = False,
     project: Project = HERE,
 ) -> None:
@@ -38,13 +48,22 @@ def serve(
     Example:
         penstock serve movies --port 8000 --workers 2
     """
-    log_to_stderr()
+    is_terminal = sys.stderr.isatty()
+    log_events(is_terminal=is_terminal)
     with open_workspace(project) as workspace:
 
-        def tell(url: str) -> None:
-            _tell_ready(pipeline, url, workspace, as_json=as_json)
+        def tell(url: str, grpc: str | None) -> None:
+            _tell_ready(pipeline, (url, grpc), workspace, as_json=as_json)
 
-        serving.serve_pipeline(pipeline, workspace, Address(host=host, port=port, workers=workers), on_ready=tell)
+        telling = Telling(
+            access_log=_absolute(access_log),
+            otel=otel,
+            is_terminal=is_terminal,
+            on_stage=_tell_stage if is_terminal and not as_json else None,
+            on_ready=tell,
+        )
+        address = Address(host=host, port=port, grpc_port=grpc_port, workers=workers)
+        serving.serve_pipeline(pipeline, workspace, address, telling)
     if not as_json:
         print("Stopped; what was under way was answered.")
 
@@ -81,28 +100,37 @@ def predict(
     print(_source(found), file=sys.stderr)
 
 
-def log_to_stderr() -> None:
-    """Send what the server says about itself to standard error, so that standard output holds what was asked for."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-
-
 def _source(found: Answered) -> str:
     by = " by its fallback" if found.fallback else ""
     stored = f"stored as {found.prediction_id}" if found.kept else "not stored: the disk is full"
     return f"{found.release} {found.function}{by}, {stored}"
 
 
-def _tell_ready(pipeline: str | None, url: str, workspace: Workspace, *, as_json: bool) -> None:
+def _absolute(access_log: str | None) -> str | None:
+    return access_log if access_log is None or access_log == "-" else str(Path(access_log).absolute())
+
+
+def _tell_stage(stage: str) -> None:
+    print(f"{stage[:1].upper()}{stage[1:]} ...", file=sys.stderr, flush=True)
+
+
+def _tell_ready(
+    pipeline: str | None, addresses: tuple[str, str | None], workspace: Workspace, *, as_json: bool
+) -> None:
+    url, grpc = addresses
     release = serving.served_release(pipeline, workspace)
     routes = serving.routes_of(release, workspace)
     if as_json:
-        said = {"url": url, "release": str(release.ref), "routes": routes}
+        said = {"url": url, "grpc": grpc, "release": str(release.ref), "routes": routes}
         print(msgspec.json.encode(said).decode(), flush=True)
         return
     print(f"Serving {release.ref} on {url}  (Ctrl-C stops)")
+    if grpc is not None:
+        print(f"and by gRPC on {grpc}")
     for route in routes:
         print(f"\n  POST {route.path}  {route.doc}".rstrip())
         body = shlex.quote(msgspec.json.encode(route.fields).decode())
         print(f"    curl -s {url}{route.path} -H 'content-type: application/json' -d {body}")
     print(f"\n  {url}/docs      every field of every request")
-    print(f"  {url}/readyz    whether it answers, and with which release", flush=True)
+    print(f"  {url}/readyz    whether it answers, and with which release")
+    print(f"  {url}/metrics   what it counts, for Prometheus", flush=True)

@@ -27,12 +27,33 @@ class Address:
 
     Attributes:
         port: 0 takes any free one.
+        grpc_port: 0 takes any free one, None is for no gRPC.
         workers: Processes that answer.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
     workers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """What a server tells about itself, and to whom.
+
+    Attributes:
+        access_log: File for a line of JSON per request, "-" for standard output; None for none.
+        otel: URL of an OpenTelemetry collector; None for none.
+        is_terminal: People read its events.
+        on_stage: Called with each thing that it does while it loads, in words.
+        on_ready: Called once with its addresses when requests are answered.
+    """
+
+    access_log: str | None = None
+    otel: str | None = None
+    is_terminal: bool = False
+    on_stage: Callable[[str], None] | None = None
+    on_ready: Callable[[str, str | None], None] | None = None
 
 
 class Route(Record, frozen=True, kw_only=True):
@@ -92,7 +113,7 @@ def served_release(target: str | None, workspace: Workspace) -> releases.Release
 
 
 def serve_options(
-    target: str | None, workspace: Workspace, address: Address, *, on_ready: Callable[[str], None] | None = None
+    target: str | None, workspace: Workspace, address: Address, telling: Telling | None = None
 ) -> ServeOptions:
     """Return how to serve a pipeline; each newer release is taken up, unless one was named as "movies@3".
 
@@ -100,6 +121,7 @@ def serve_options(
         NotFoundError: There is no such release, or none at all yet.
         InputError: Several pipelines have one, and none is named.
     """
+    telling = telling or Telling()
     found = served_release(target, workspace)
     is_pinned = target is not None and "@" in target
 
@@ -116,28 +138,32 @@ def serve_options(
         current_release=current,
         host=address.host,
         port=address.port,
+        grpc_port=address.grpc_port,
         workers=address.workers,
-        on_ready=on_ready,
+        policy=workspace.settings.policy(found.pipeline).serve,
+        access_log=telling.access_log,
+        otel=telling.otel,
+        is_terminal=telling.is_terminal,
+        on_stage=telling.on_stage,
+        on_ready=telling.on_ready,
     )
 
 
-def serve_pipeline(
-    target: str | None, workspace: Workspace, address: Address, *, on_ready: Callable[[str], None] | None = None
-) -> None:
+def serve_pipeline(target: str | None, workspace: Workspace, address: Address, telling: Telling | None = None) -> None:
     """Serve a pipeline until SIGTERM or Ctrl-C, then answer what is under way and return.
 
     Args:
         target: "movies", "movies@3" for one release whatever comes after it, or None for the only pipeline.
         workspace: The project.
         address: Where.
-        on_ready: Called once with the URL when requests are answered.
+        telling: What the server tells about itself.
 
     Raises:
         NotFoundError: There is no such release, or none at all yet.
         InputError: The address cannot be used, or several pipelines may be meant.
         PenstockError: The release cannot be loaded.
     """
-    serve(serve_options(target, workspace, address, on_ready=on_ready))
+    serve(serve_options(target, workspace, address, telling))
 
 
 def routes_of(release: releases.Release, workspace: Workspace) -> list[Route]:

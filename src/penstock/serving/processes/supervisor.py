@@ -58,7 +58,7 @@ class ServeOptions:
         otel: URL of an OpenTelemetry collector; None for none.
         is_terminal: People read what the server says about itself.
         on_stage: Called with each thing a first worker does while it loads, in words.
-        on_ready: Called once with the URL when requests are answered.
+        on_ready: Called once with the URL, and with the host and port for gRPC, when requests are answered.
     """
 
     pipeline: str
@@ -77,7 +77,7 @@ class ServeOptions:
     otel: str | None = None
     is_terminal: bool = False
     on_stage: Callable[[str], None] | None = None
-    on_ready: Callable[[str], None] | None = None
+    on_ready: Callable[[str, str | None], None] | None = None
 
 
 def serve(options: ServeOptions) -> None:
@@ -107,7 +107,7 @@ class _Generation:
     release: LiveRelease | None
     restarts: Restarts = field(default_factory=lambda: Restarts(live_s=time.monotonic()))
     workers: list[WorkerProcess] = field(default_factory=list)
-    told_stage: str = ""
+    told_stages: int = 0
     is_rollback: bool = False
 
     @property
@@ -127,11 +127,13 @@ class Supervisor:
         self._addresses = Addresses(options.host, options.port, options.grpc_port)
         self.url = self._addresses.url
         self._counters = ServerCounters(options.home)
+        # A copy: in a worker, standard output itself is for what users print.
+        self._access_fd = os.dup(1) if options.access_log == "-" else -1
         self._spares = Spares(
             Ground(
                 listen_fd=self._addresses.listener.fileno(),
                 is_terminal=options.is_terminal,
-                access_fd=1 if options.access_log == "-" else -1,
+                access_fd=self._access_fd,
             )
         )
         self._hangs = HangWatch(options.limits.hang_s, now_s=time.monotonic())
@@ -224,7 +226,7 @@ class Supervisor:
             coming.workers.append(self._start_worker(coming, 0))
         for worker in coming.workers:
             worker.poll()
-            self._tell_stage(coming)
+            self._tell_stages(coming)
             status = self._unfit(coming, worker)
             if status is not None:
                 self._refuse(coming, status)
@@ -252,11 +254,12 @@ class Supervisor:
     def _is_late(self, worker: WorkerProcess) -> bool:
         return time.monotonic() - worker.started_s > self._options.limits.load_s
 
-    def _tell_stage(self, coming: _Generation) -> None:
-        stage = _stage_of(coming.workers[0])
-        if self._options.on_stage is not None and stage != coming.told_stage:
-            coming.told_stage = stage
-            self._options.on_stage(stage)
+    def _tell_stages(self, coming: _Generation) -> None:
+        stages = coming.workers[0].stages
+        if self._options.on_stage is not None:
+            for stage in stages[coming.told_stages :]:
+                self._options.on_stage(stage)
+        coming.told_stages = len(stages)
 
     def _go_live(self, coming: _Generation) -> None:
         before = self._live
@@ -271,7 +274,7 @@ class Supervisor:
         if before is None:
             self._answering_s = time.monotonic()
             if self._options.on_ready is not None:
-                self._options.on_ready(self.url)
+                self._options.on_ready(self.url, self.grpc)
             return
         if not coming.is_rollback:  # else what was given up stays refused, and there is nothing to go back to
             self._before, self._refused = before.release, None
@@ -411,9 +414,10 @@ class Supervisor:
         self._compactor.leave()
         self._compactor.end(_COMPACT_S)
         self._counters.close()
+        if self._access_fd >= 0:
+            os.close(self._access_fd)
         _events.info("server_stopped", url=self.url)
 
 
 def _stage_of(worker: WorkerProcess) -> str:
-    said = worker.status
-    return said.stage if said is not None and said.stage else "starting a worker"
+    return worker.stages[-1] if worker.stages else "starting a worker"

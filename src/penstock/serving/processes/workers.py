@@ -107,6 +107,7 @@ class WorkerProcess:
     Attributes:
         state: "spare", "loading", "ready", "refused" (it said why and left) or "dead".
         status: The last thing it said; None before the first.
+        stages: What it has done while it loaded, in words.
         started_s: Monotonic time at which it was told what to load.
         ready_s: Monotonic time at which it was heard to be ready; None before.
         is_hung: It was killed because its event loop stood still.
@@ -133,6 +134,7 @@ class WorkerProcess:
                 os.close(fd)
         self.state: State = "spare"
         self.status: Status | None = None
+        self.stages: list[str] = []
         self.started_s = time.monotonic()
         self.ready_s: float | None = None
         self.is_hung = False
@@ -213,6 +215,8 @@ class WorkerProcess:
     def _take(self, status: Status) -> None:
         self.status = status
         self.state = status.state
+        if status.stage:
+            self.stages.append(status.stage)
         if status.state == "ready":
             self.ready_s = time.monotonic()
         elif status.state == "refused":
