@@ -152,7 +152,7 @@ def test_the_pages_describe_the_release_without_fetching_anything(client: httpx.
     operation = document["paths"]["/movies/recommend"]["post"]
     assert operation["summary"] == "Movies for a user."
     fields = document["components"]["schemas"]["recommend_fields"]
-    assert fields["properties"]["user_id"] == {"type": "integer"}
+    assert fields["properties"]["user_id"] == {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
     assert (fields["required"], fields["properties"]["k"]["default"]) == (["user_id"], 2)
     answer = operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["answer"]
     assert answer == {"type": "array", "items": {"$ref": "#/components/schemas/Movie"}}

@@ -27,12 +27,14 @@ table { border-collapse: collapse; width: 100% } th, td { text-align: left; padd
        th, td { border-color: #333c48 } h1 small { color: #9aa6b4 } }
 """
 _STATUSES = {
-    "400": "The body is not JSON.",
+    "400": "The request, or its body, is malformed.",
+    "403": "The Host or Origin header names another site.",
+    "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "415": "The body is not declared as JSON.",
+    "415": "The body is of a type or a coding that is not read here.",
     "422": "A field is missing, unknown or of another type.",
     "500": "The function failed and has no fallback.",
-    "503": "No release is loaded yet.",
+    "503": "No release is loaded yet, or more requests wait than can be answered in time.",
 }
 
 
@@ -44,7 +46,11 @@ def describe_api(program: Program, release: str, routes: Mapping[str, Route]) ->
     schemas, parts = msgspec.json.schema_components(
         [*kinds, *shown], schema_hook=frame_schema, ref_template="#/components/schemas/{name}"
     )
-    by_function = dict(zip(program.functions, schemas, strict=False))
+    schemas, parts = _within_64_bits(list(schemas)), _within_64_bits(parts)
+    by_function = {
+        name: _body(function, schema, parts)
+        for (name, function), schema in zip(program.functions.items(), schemas, strict=False)
+    }
     answers = iter(schemas[len(kinds) :])
     paths: dict[str, Any] = {
         f"/{program.pipeline}/{name}": {
@@ -54,7 +60,8 @@ def describe_api(program: Program, release: str, routes: Mapping[str, Route]) ->
     }
     for path, route in routes.items():
         if route.operation is not None:
-            paths[path] = {method.lower(): route.operation for method in sorted(route.methods)}
+            operation = {**route.operation, "responses": {**_refusals(route), **route.operation.get("responses", {})}}
+            paths[path] = {method.lower(): operation for method in sorted(route.methods)}
     error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
     return {
         "openapi": "3.1.0",
@@ -62,6 +69,36 @@ def describe_api(program: Program, release: str, routes: Mapping[str, Route]) ->
         "paths": paths,
         "components": {"schemas": {**parts, "Error": error}},
     }
+
+
+def _body(function: ServeFunction, schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a body: the fields as an object, or the rows alone for a function of nothing else."""
+    if not function.fields.is_batched:
+        return schema
+    fields = parts.get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
+    rows = fields["properties"][function.fields.rows]
+    lists = [kind for kind in rows.get("anyOf", [rows]) if kind.get("type") == "array"]
+    return {"anyOf": [schema, *lists]}
+
+
+def _refusals(route: Route) -> dict[str, Any]:
+    """Return what the server itself may say at any route, whatever the shape."""
+    statuses = ("400", "403", "408", "413", "415", "503") if route.kinds else ("400", "403", "503")
+    return {status: {"description": _STATUSES[status]} for status in statuses}
+
+
+def _within_64_bits(schema: Any) -> Any:
+    """Return a schema whose integers have the bounds that every request is held to."""
+    if isinstance(schema, list):
+        return [_within_64_bits(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounded = {name: _within_64_bits(part) for name, part in schema.items()}
+    if bounded.get("type") == "integer":
+        low = {} if "exclusiveMinimum" in bounded else {"minimum": -(2**63)}
+        high = {} if "exclusiveMaximum" in bounded else {"maximum": 2**63 - 1}
+        bounded = {**low, **high, **bounded}
+    return bounded
 
 
 def _operation(function: ServeFunction, *, body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -154,6 +191,7 @@ def _example(path: str, schema: dict[str, Any]) -> str:
 
 
 def _resolve(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    schema = schema.get("anyOf", [schema])[0]
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     found: dict[str, Any] = document["components"]["schemas"].get(name, schema)
     return found

@@ -63,6 +63,8 @@ def join_rows(parts: Sequence[RowsGiven], form: RowsForm, columns: Columns) -> R
 def given_as(rows: RowsGiven, form: RowsForm, columns: Columns) -> Any:
     """Return rows in the form that the function wants."""
     if form == "numpy":
+        if not len(rows):
+            return np.empty((0, len(columns)))  # an empty list would become an array without columns
         return np.asarray(rows, dtype=np.float64) if isinstance(rows, list) else rows
     frame = frame_of(rows, columns)
     match form:
