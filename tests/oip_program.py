@@ -168,7 +168,7 @@ class Asker:
         return self._loop.run_until_complete(asyncio.wait_for(self._reply(request), 20))
 
     async def _reply(self, request: Request) -> Reply:
-        route = self._route(request.path)
+        route = self.route(request.path)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         try:
             route.handle(request, reply.set_result)
@@ -177,7 +177,8 @@ class Asker:
             return route.refuse(error)
         return await reply
 
-    def _route(self, path: str) -> Route:
+    def route(self, path: str) -> Route:
+        """Return what answers at a path."""
         return self._routes.get(path) or self._routes["/v2/*"]
 
 

@@ -404,6 +404,47 @@ def test_a_text_whose_length_lies_is_refused(asker: Asker, raw: bytes, says: str
     assert says in refused(asker.infer("judge", head + raw, len(head)))
 
 
+def test_the_api_document_shows_a_request_that_is_answered(asker: Asker) -> None:
+    """S1: what `/openapi.json` shows for a model can be sent as it is."""
+    for name in ("recommend", "mean", "judge", "total"):
+        operation = asker.route(f"/v2/models/{name}/infer").operation
+        assert operation is not None
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        told(asker.infer(name, msgspec.json.encode(schema["examples"][0])))
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("count", [2, 900])
+def test_large_requests_are_read_as_small_ones(asker: Asker, is_nested: bool, count: int) -> None:
+    """S1: how many rows there are changes nothing but their number."""
+    rows = np.random.default_rng(0).normal(size=(count, 3))
+    data = rows.tolist() if is_nested else rows.ravel().tolist()
+    found = outputs(asker.infer("mean", body_of(tensor("rows", "FP64", rows.shape, data))))
+    assert found["answer"] == rows.mean(axis=1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ([tensor("rows", "FP64", [900, 3], [[1.0, 2.0, 3.0]] * 899 + [[1.0, 2.0]])], "nested as the shape"),
+        ([tensor("rows", "FP64", [900, 3], [1.5] * 2699)], "needs 2700 elements, got 2699"),
+        ([tensor("rows", "FP64", [900, 3], [[1.5] * 900] * 3)], "nested as the shape [900, 3]"),
+        ([tensor("rows", "FP64", [900, 3], [1.5] * 2699 + ["x"])], "Expected `float`, got `str`"),
+        ([tensor("rows", "INT64", [900, 3], [1] * 2699 + [2**64])], "beyond INT64"),
+        ([tensor("rows", "FP64", [-900, 3], [1.5] * 2700)], "negative"),
+    ],
+)
+def test_large_requests_are_refused_as_small_ones(asker: Asker, tensors: list[Any], says: str) -> None:
+    """Fault 22: whatever the size, the refusal says what was found."""
+    assert says in refused(asker.infer("mean", body_of(*tensors)))
+
+
+def test_json_of_too_many_values_is_refused_before_it_is_read(asker: Asker) -> None:
+    """Fault 23: what would take many times its size in memory belongs in binary form."""
+    body = b'{"inputs":[{"name":"r","datatype":"INT64","shape":[1],"data":[' + b"0," * 4_000_001 + b"0]}]}"
+    assert "more than 4000000 values" in refused(asker.infer("mean", body), 413)
+
+
 def test_more_questions_than_the_bounds_allow_are_refused(asker: Asker) -> None:
     """Fault 23: 413 before anything is asked."""
     many = body_of(tensor("user_id", "INT64", [51], list(range(51))))

@@ -20,6 +20,7 @@ from penstock.serving.protocols.asking import caller_of
 from penstock.serving.protocols.oip.answers import error_body, refuse_outputs, write_reply
 from penstock.serving.protocols.oip.bodies import Inferred, header_length_of, read_infer
 from penstock.serving.protocols.oip.models import Model, Models
+from penstock.serving.protocols.oip.operations import infer_operation, page_operation
 from penstock.serving.protocols.oip.questions import make_reader
 from penstock.serving.protocols.oip.tensors import shown
 from penstock.serving.refusals import RequestError
@@ -100,9 +101,9 @@ def routes(plane: Plane, release: str, *, limits: Limits = _LIMITS) -> dict[str,
     models = Models(plane.program, release)
     server = server_metadata()
     found = {
-        "/v2": _page(server),
-        "/v2/health/live": _page({"live": True}),
-        "/v2/health/ready": _page({"ready": True}),
+        "/v2": _page(server, page_operation("v2", "The server's name, version and extensions.")),
+        "/v2/health/live": _page({"live": True}, page_operation("v2_live", "Whether the server lives.")),
+        "/v2/health/ready": _page({"ready": True}, page_operation("v2_ready", "Whether the server answers.")),
         "/v2/repository/index": Route(
             methods=frozenset({"POST"}),
             permission="read",
@@ -120,6 +121,11 @@ def routes(plane: Plane, release: str, *, limits: Limits = _LIMITS) -> dict[str,
                 f"{path}/config": _page(lambda model=model: config_of(model)),
                 f"{path}/infer": infer,
             }
+    for name in plane.program.functions:  # once each: the paths of versions and other names are the same again
+        model, path = models.by_name[name], f"/v2/models/{name}"
+        about = page_operation(f"v2_{name}", f"The inputs and outputs of {name}.")
+        found[path] = msgspec.structs.replace(found[path], operation=about)
+        found[f"{path}/infer"] = msgspec.structs.replace(found[f"{path}/infer"], operation=infer_operation(model))
     every = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
     found["/v2/*"] = Route(
         methods=every, permission="read", handle=_missing(models, found.keys()), kinds=_ANY_BODY, refuse=refuse
@@ -163,8 +169,10 @@ def _infer(plane: Plane, model: Model, limits: Limits) -> Route:
     return Route(methods=frozenset({"POST"}), permission="predict", handle=handle, kinds=_ANY_BODY, refuse=wire.refuse)
 
 
-def _page(content: object) -> Route:
-    return Route(methods=frozenset({"GET"}), permission="read", handle=_constant(content), refuse=refuse)
+def _page(content: object, operation: dict[str, Any] | None = None) -> Route:
+    return Route(
+        methods=frozenset({"GET"}), permission="read", handle=_constant(content), operation=operation, refuse=refuse
+    )
 
 
 def _constant(content: object) -> Callable[[Request, Respond], None]:
