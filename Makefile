@@ -29,8 +29,8 @@ test: $(VENV)/.test  ## Every test, fast ones first.
 test-fast: $(VENV)/.test  ## Unit, property and contract tests only.
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 --dist worksteal -q
 
-rehearse-kills: $(VENV)/.test  ## More than 200 kills at random moments; the tests do about 45 of them.
-	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_random_kills.py -q -s -p no:randomly
+rehearse-kills: $(VENV)/.test  ## More than 300 kills at random moments; the tests do about 60 of them.
+	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_random_kills.py tests/story/test_prediction_kills.py -q -s -p no:randomly
 
 check: $(VENV)/.test  ## Format, lint, types, room directions, shape.
 	$(BIN)/ruff format --check .
