@@ -61,7 +61,7 @@ def test_what_a_dead_worker_counted_is_kept(tmp_path: Path) -> None:
     path = server.new_file(0)
     with Counters(path, make_worker()) as counters:
         counters.served("recommend", "oip", "answered", 1_000_000, 1)
-        counters.put(metrics.IN_FLIGHT, 7)
+        counters.put(metrics.WAITING, 7)
         before = samples(server.folder)
     server.fold(path)
     server.note(restarts=1, hung=1)
@@ -70,7 +70,7 @@ def test_what_a_dead_worker_counted_is_kept(tmp_path: Path) -> None:
     counted = {key: value for key, value in before.items() if "oip" in str(key)}
     assert counted
     assert counted.items() <= after.items()
-    assert (before["penstock_in_flight", ()], after["penstock_in_flight", ()]) == (7, 0)
+    assert (before["penstock_waiting", ()], after["penstock_waiting", ()]) == (7, 0)
     assert after["penstock_worker_restarts_total", ()] == 1
     assert after["penstock_worker_hangs_total", ()] == 1
 

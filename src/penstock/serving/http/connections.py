@@ -27,6 +27,11 @@ class Connections:
         self._server: asyncio.Server | None = None
         self._next_look: asyncio.TimerHandle | None = None
 
+    @property
+    def count(self) -> int:
+        """How many callers are connected now."""
+        return 0 if self._shared is None else len(self._shared.connections)
+
     async def open(self, listener: socket.socket) -> None:
         """Start to accept."""
         loop = asyncio.get_running_loop()

@@ -113,13 +113,13 @@ LOG_DROPPED = Metric(
     help="Predictions that were answered but not kept, because the disk was full for long.",
 )
 CPU = Metric(name="penstock_cpu_seconds_total", kind="counter", help="CPU time of the workers.")
-IN_FLIGHT = Metric(name="penstock_in_flight", kind="gauge", help="Questions asked and not yet answered.")
+WAITING = Metric(name="penstock_waiting", kind="gauge", help="Questions that wait, and calls that run in threads.")
 CONNECTIONS = Metric(name="penstock_connections", kind="gauge", help="Open connections.")
 
 # A new metric goes to the end; only its own release reads a file, so the order is no format.
 METRICS = (
     *(REQUESTS, SECONDS, ROWS, BATCH_ROWS, FALLBACKS, SHED, NOT_FINITE, COMPARED, DIFFERING, REFUSED),
-    *(FEEDBACK, LOG_DROPPED, CPU, IN_FLIGHT, CONNECTIONS),
+    *(FEEDBACK, LOG_DROPPED, CPU, WAITING, CONNECTIONS),
 )
 
 

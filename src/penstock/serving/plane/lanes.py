@@ -75,6 +75,11 @@ class Lane:
             return False
         return (waiting + self._running) / self._threads * self._mean_ns > self._function.deadline_s * 1e9
 
+    @property
+    def held(self) -> int:
+        """Questions that wait, and calls that run in threads."""
+        return len(self._waiting) + self._running
+
     def wait_s(self) -> float:
         """Return about how long a new question would wait."""
         return (len(self._waiting) + self._running) / self._threads * self._mean_ns / 1e9

@@ -93,6 +93,11 @@ class Plane:
                 break
         return took_ns[1:] or took_ns
 
+    @property
+    def held(self) -> int:
+        """Questions that wait, and calls that run in threads, of all functions."""
+        return sum(lane.held for lane in self._lanes.values())
+
     def close(self) -> None:
         """Let go of the threads; a function that never returns is left behind."""
         for lane in self._lanes.values():

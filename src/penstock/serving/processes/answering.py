@@ -107,7 +107,7 @@ class Answering:
             watchers=self._watchers(),
         )
         connections = Connections(app, self._limits)
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._beat(connections))
         try:
             grpc = await self._serve_grpc()
             await connections.open(listener)
@@ -138,8 +138,10 @@ class Answering:
         except OSError as error:
             raise InputError(f"{error}.", hint="choose another port with --grpc-port") from error
 
-    async def _beat(self) -> None:
+    async def _beat(self, connections: Connections) -> None:
         while True:
+            self._counters.put(metrics.CONNECTIONS, connections.count)
+            self._counters.put(metrics.WAITING, 0 if self._plane is None else self._plane.held)
             self._note()
             await asyncio.sleep(_BEAT_S)
 
