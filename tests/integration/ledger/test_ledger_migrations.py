@@ -17,8 +17,8 @@ OPEN = "import sys; from penstock.store.ledger import Ledger; Ledger.open(sys.ar
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 def upgrade():
     op.add_column("runs", sa.Column("note", sa.Text, nullable=False, server_default="none"))
 """
@@ -98,7 +98,7 @@ def test_a_later_revision_keeps_the_facts(ledger: Ledger, new_run: Any, tmp_path
     """A revision added to a full ledger changes the schema and keeps every row."""
     revisions = tmp_path / "revisions"
     revisions.mkdir()
-    (revisions / "r0002_note.py").write_text(SECOND, encoding="utf-8")
+    (revisions / "r0003_note.py").write_text(SECOND, encoding="utf-8")
     with ledger.write() as conn:
         run_id = runs.create(conn, new_run)
     with ledger.write() as conn:
@@ -106,3 +106,20 @@ def test_a_later_revision_keeps_the_facts(ledger: Ledger, new_run: Any, tmp_path
     with ledger.read() as conn:
         assert conn.exec_driver_sql("SELECT id, note FROM runs").all() == [(run_id, "none")]
         assert runs.get(conn, run_id).pipeline == "movies"
+
+
+def test_a_ledger_of_the_first_version_is_taken_along(tmp_path: Path) -> None:
+    """Fault 30: what was kept before the loop existed is there after the migration, with a backup beside it."""
+    path = tmp_path / "ledger.db"
+    engine = begun(f"sqlite:///{path}")
+    with engine.begin() as conn:
+        migrate(conn, to="0001")
+        conn.exec_driver_sql("INSERT INTO meta (key, value) VALUES ('kept', 'before')")
+    engine.dispose()
+    ledger = Ledger.open(f"sqlite:///{path}")
+    with ledger.read() as conn:
+        assert conn.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "kept")).scalar_one() == "before"
+        assert conn.execute(sa.select(schema.version)).scalars().all() == [f"{schema.VERSION:04}"]
+        assert conn.execute(sa.select(sa.func.count()).select_from(schema.alerts)).scalar_one() == 0
+    ledger.close()
+    assert backups_of(path)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.store.ledger.types import AnyText, ExactFloat, Json, Moment
 
-VERSION = 1  # the newest revision under migrations/versions, as a number
+VERSION = 2  # the newest revision under migrations/versions, as a number
 
 metadata = sa.MetaData()
 # SQLite gives out ids by itself only for a column of exactly this type.
@@ -198,4 +198,75 @@ leases = sa.Table(
     sa.Column("token", sa.BigInteger, nullable=False),
     sa.Column("expires_s", sa.Double, nullable=False),
     sa.Column("boot", sa.Text, nullable=False),
+)
+
+# Why a run exists, or why there was none: one row per cause, whoever decides it and however often.
+causes = sa.Table(
+    "causes",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("decided_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
+    sa.Column("figures", Json, nullable=False),
+    sa.Column("run_id", sa.BigInteger),
+    sa.Column("owner", Json),
+    sa.UniqueConstraint("pipeline", "kind", "key", name="causes_once"),
+    sa.Index("causes_by_state", "state", "priority", "id"),
+    sqlite_autoincrement=True,
+)
+
+windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("monitor", sa.Text, primary_key=True),
+    sa.Column("start_at", Moment, primary_key=True),
+    sa.Column("end_at", Moment, nullable=False),
+    sa.Column("release", sa.Text),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("findings", Json, nullable=False),
+    sa.Column("profile", sa.Text),  # digest of the blob that holds the profile of its rows
+    sa.Column("computed_at", Moment, nullable=False),
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", AnyText, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("open_key", AnyText),  # its cause while it is open, then NULL: one open alert per cause
+    sa.Column("raised_at", Moment, nullable=False),
+    sa.Column("seen_at", Moment, nullable=False),
+    sa.Column("resolved_at", Moment),
+    sa.Column("release", sa.Text),
+    sa.Column("windows", sa.BigInteger, nullable=False),
+    sa.Column("finding", Json, nullable=False),
+    sa.Column("actions", Json, nullable=False),
+    sa.Column("disposition", sa.Text),
+    sa.Column("disposed_by", sa.Text),
+    sa.UniqueConstraint("pipeline", "open_key", name="alerts_open_once"),
+    sa.Index("alerts_by_pipeline", "pipeline", "id"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("alert_id", _ID, sa.ForeignKey("alerts.id"), primary_key=True),
+    sa.Column("event", sa.Text, primary_key=True),
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("next_at", Moment, nullable=False),
+    sa.Column("error", AnyText, nullable=False),
+    sa.Index("deliveries_by_state", "state", "next_at"),
 )

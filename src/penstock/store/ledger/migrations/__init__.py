@@ -12,12 +12,13 @@ from alembic.config import Config
 _HERE = Path(__file__).parent
 
 
-def migrate(conn: sa.Connection, *, revisions: tuple[Path, ...] = ()) -> None:
-    """Bring the ledger behind `conn` to the newest revision.
+def migrate(conn: sa.Connection, *, revisions: tuple[Path, ...] = (), to: str = "head") -> None:
+    """Bring the ledger behind `conn` to a revision, by default the newest.
 
     Args:
         conn: A writing transaction; all revisions are kept with it or none.
         revisions: Folders of revisions beside the packaged ones.
+        to: The revision, as "0001".
     """
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
@@ -25,4 +26,4 @@ def migrate(conn: sa.Connection, *, revisions: tuple[Path, ...] = ()) -> None:
     places = "\n".join(str(place) for place in (_HERE / "versions", *revisions))
     config.set_main_option("version_locations", places.replace("%", "%%"))
     config.attributes["connection"] = conn
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
