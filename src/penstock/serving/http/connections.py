@@ -30,7 +30,7 @@ class Connections:
     @property
     def count(self) -> int:
         """How many callers are connected now."""
-        return 0 if self._shared is None else len(self._shared.connections)
+        return 0 if self._opened is None else len(self._opened.connections)
 
     async def open(self, listener: socket.socket) -> None:
         """Start to accept."""

@@ -112,7 +112,10 @@ class Answering:
             grpc = await self._serve_grpc()
             await connections.open(listener)
             tell_ready()
-            await leave.wait()
+            leaving = asyncio.create_task(leave.wait())
+            await asyncio.wait([leaving, beating], return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():  # without beats this worker counts as hung: its own fault is better told at once
+                beating.result()
             draining = [connections.drain()]
             if grpc is not None:
                 draining.append(grpc.drain(self._limits.drain_s))
