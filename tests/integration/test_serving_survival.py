@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from penstock.releases.manifest import Example, decode_manifest, encode_manifest
 from penstock.serving.limits import Limits
 from penstock.serving.observe import metrics
 from penstock.serving.observe.totals import read_totals
 from penstock.serving.processes.background import Server, start
 from penstock.serving.processes.spares import Spares
+from penstock.serving.processes.supervisor import LiveRelease
 from penstock.serving.processes.workers import Ground
+from penstock.store.blobs import Blobs
 from serving_load import Load, Shelf, is_alive, options_for, release_of, wait_until
 from serving_release import CODE, make_release
 
@@ -70,6 +74,7 @@ SERVE = """
 import sys, threading
 from pathlib import Path
 from penstock.core.refs import ReleaseRef
+from penstock.releases.manifest import Example, decode_manifest, encode_manifest
 from penstock.serving.limits import Limits
 from penstock.serving.processes.background import start
 from penstock.serving.processes.supervisor import LiveRelease, ServeOptions
@@ -233,3 +238,46 @@ def test_counts_of_killed_and_replaced_workers_stay_in_the_sums(tmp_path: Path) 
     counted = totals.values[metrics.REQUESTS.name, ("which", "json", "answered")][0]
     assert load.count <= counted <= load.count + len(load.failures)
     assert (totals.happened.restarts, totals.happened.swaps) == (1, 1)
+
+
+def with_example(home: Path, release: LiveRelease, function: str, fields: dict[str, Any]) -> LiveRelease:
+    """Return the release as if `fields` had been asked of it when it was made."""
+    blobs = Blobs(home / "blobs")
+    manifest = decode_manifest(blobs.read(release.manifest))
+    examples = {function: (Example(fields=fields, answer=None),)}
+    changed = msgspec.structs.replace(manifest, examples=examples)
+    return LiveRelease(ref=release.ref, manifest=blobs.put(encode_manifest(changed)))
+
+
+def test_a_release_that_crashes_on_an_example_is_refused_before_it_answers_anyone(tmp_path: Path) -> None:
+    """The old release answers every request; the event says where the new one broke."""
+    shelf = Shelf(make_release(tmp_path, 1))
+    with capture_logs() as events, start(options_for(tmp_path, shelf)) as server, Load(server.url).running(2) as load:
+        crashing = make_release(tmp_path, 2, CRASHING)
+        shelf.release = with_example(tmp_path, crashing, "which", {"n": 1})
+        wait_until(lambda: named(events, "release_refused"), "the release is refused")
+        load.wait_for_more()
+    assert load.failures == []
+    assert set(load.releases) == {"movies@1"}
+    refused = named(events, "release_refused")[0]
+    assert refused["release"] == "movies@2"
+    assert f"code {-signal.SIGABRT}" in refused["message"]
+    assert "answering the examples of movies@2" in refused["message"]
+
+
+EXITING = CODE.replace(
+    "    raise ValueError(", "    if text == 'exit':\n        raise SystemExit(3)\n    raise ValueError("
+)
+
+
+def test_user_code_that_exits_does_not_end_the_worker(tmp_path: Path) -> None:
+    """`sys.exit()` in a serve function is a failed request like any other; the worker answers on."""
+    shelf = Shelf(make_release(tmp_path, 1, EXITING))
+    with capture_logs() as events, start(options_for(tmp_path, shelf)) as server:
+        before = server.worker_pids
+        reply = httpx.post(server.url + "/movies/fragile", json={"text": "exit"})
+        assert reply.status_code == 500
+        assert reply.json()["error"]["code"] == "function_failed"
+        assert httpx.post(server.url + "/movies/whoami", json={}).json()["answer"] == before[0]
+        assert server.worker_pids == before
+    assert named(events, "worker_died") == []
