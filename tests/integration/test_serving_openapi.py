@@ -98,7 +98,7 @@ def statuses_of(operation: Any, mode: GenerationMode) -> set[int]:
     """Ask an operation many times, check each reply by the document, and return the statuses that came."""
     seen: set[int] = set()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case: schemathesis.Case[Any]) -> None:
         # JSON Schema cannot say all that is refused: 1.0 for a whole number, NUL, rows that differ in their fields.
@@ -109,10 +109,13 @@ def statuses_of(operation: Any, mode: GenerationMode) -> set[int]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_no_route_fails_or_answers_otherwise_than_its_document_says(api: Any, mode: GenerationMode) -> None:
     """No 5xx, no undocumented status, type or shape, whatever is sent; what breaks the document is refused."""
     operations = [found.ok() for found in api.get_all_operations()]
+    if mode is GenerationMode.NEGATIVE:  # a request without a body or parameters cannot break its description
+        operations = [operation for operation in operations if list(operation.body)]
     statuses = {operation.path: statuses_of(operation, mode) for operation in operations}
     assert set(PATHS) <= set(statuses)
     if mode is GenerationMode.POSITIVE:
