@@ -32,6 +32,8 @@ _events = structlog.get_logger("penstock.serving")
 _ROWS_PER_BATCH = 20_000
 _BYTES_PER_BATCH = 16 * 2**20
 _SEGMENTS_PER_COMMIT = 500
+# What one commit takes in is held in memory, so it is one full segment or many small ones.
+_BYTES_PER_COMMIT = 64 * 2**20
 # A file that is still empty may be between its making and its lock; its writer needs microseconds for that.
 _EMPTY_S = 60.0
 # A reader that takes longer than this over the segments is no reason to fill the disk.
@@ -155,9 +157,15 @@ class _Work:
         )
 
     def _finished(self) -> list[str]:
-        paths = sorted(self._kept.folder.glob("*.log"))
-        found = (path.name for path in paths if _is_finished(path))
-        return [name for name, _ in zip(found, range(_SEGMENTS_PER_COMMIT), strict=False)]
+        names: list[str] = []
+        size_bytes = 0
+        for path in sorted(self._kept.folder.glob("*.log")):
+            if len(names) >= _SEGMENTS_PER_COMMIT or size_bytes >= _BYTES_PER_COMMIT:
+                break
+            if _is_finished(path):
+                names.append(path.name)
+                size_bytes += path.stat().st_size
+        return names
 
     def _take(self, names: Sequence[str]) -> None:
         before = self._table.latest()
