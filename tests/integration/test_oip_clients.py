@@ -1,6 +1,5 @@
 """Triton's unmodified client asks released pipelines over HTTP and gRPC and gets the answers of the typed route."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -167,7 +166,7 @@ def served(root: Path, name: str, text: str) -> Iterator[Served]:
     report = project.run()
     assert report.release == f"{name}@1", report
     with project.opened() as workspace:
-        options = dataclasses.replace(serve_options(None, workspace, Address(port=0)), grpc_port=0)
+        options = serve_options(None, workspace, Address(port=0, grpc_port=0))
         with start(options) as server:
             yield Served(server)
 
@@ -266,6 +265,13 @@ def test_an_answer_names_its_prediction(tumours: Served, form: str) -> None:
     assert reply["id"] == "mine"
     told = {name: value["string_param"] if form == "grpc" else value for name, value in reply["parameters"].items()}
     assert (told["release"], told["prediction_id"][:1]) == ("tumours@1", "p")
+
+
+@pytest.mark.parametrize("form", ["http-binary", "grpc"])
+def test_models_are_not_loaded_by_callers(films: Served, form: str) -> None:
+    """What is served is decided by releases; the client hears so."""
+    with pytest.raises(InferenceServerException, match="not loaded and unloaded by callers|not found"):
+        films.client(form).made.load_model("recommend")
 
 
 def test_compressed_requests_are_read(tumours: Served) -> None:

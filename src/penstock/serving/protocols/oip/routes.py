@@ -195,7 +195,7 @@ def _missing(models: Models, paths: Iterable[str]) -> Callable[[Request, Respond
                 "Models are not loaded and unloaded by callers here.",
                 status=400,
                 reason="not_loadable",
-                hint="make another release the champion with `penstock promote`",
+                hint="the live release is served; `penstock run` makes a newer one",
             )
         raise RequestError(
             f"The Open Inference Protocol has nothing at {shown(request.path)}.",
