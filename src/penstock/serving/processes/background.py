@@ -42,6 +42,11 @@ class Server:
         return self._supervisor.spare_pids
 
     @property
+    def compactor_pid(self) -> int | None:
+        """Process id of the process that compacts predictions; None while there is none."""
+        return self._supervisor.compactor_pid
+
+    @property
     def counters(self) -> Path:
         """The folder of the server's counters."""
         return self._supervisor.counters

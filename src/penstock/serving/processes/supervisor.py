@@ -170,6 +170,11 @@ class Supervisor:
         return self._spares.pids
 
     @property
+    def compactor_pid(self) -> int | None:
+        """Process id of the process that compacts predictions; None while there is none."""
+        return self._compactor.pid
+
+    @property
     def grpc(self) -> str | None:
         """Host and port for gRPC; None for no gRPC."""
         return self._addresses.grpc

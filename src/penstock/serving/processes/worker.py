@@ -9,6 +9,7 @@ import ctypes
 import gc
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -34,6 +35,7 @@ from penstock.store.blobs import Blobs
 _PR_SET_PDEATHSIG = 1
 _INSTALLED = ("site-packages", "dist-packages")
 _MOST_LIBRARIES = 500
+_OTHER_FILES = 500
 _events = structlog.get_logger("penstock.serving")
 
 
@@ -49,6 +51,7 @@ def main(arguments: list[str]) -> int:
     if options is None:
         return 0
     lifeline.drain_s = options.limits.drain_s
+    _allow_connections(options.limits.connections)
     try:
         answering, ready = _load(options, ends)
         # What is loaded stays: the collector need not walk the model on every full collection.
@@ -91,6 +94,16 @@ def _installed_modules(before: set[str]) -> tuple[str, ...]:
         if name.count(".") <= 1 and any(f"/{folder}/" in origin for folder in _INSTALLED):
             found.add(name)
     return tuple(sorted(found)[:_MOST_LIBRARIES])
+
+
+def _allow_connections(count: int) -> None:
+    """Let this process hold `count` connections, as far as the system allows; most systems start with 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Answering, Status]:
