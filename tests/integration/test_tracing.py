@@ -13,6 +13,8 @@ from kept_shop import make_shop
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFoundError
 from penstock.project.feedback import take_feedback
+from penstock.project.garbage import sweep
+from penstock.project.mending import examine
 from penstock.project.serving import predict
 from penstock.project.tracing import Traced, trace
 from penstock.serving.predictions.compaction import compact
@@ -149,3 +151,17 @@ def test_the_commands_show_it_to_people_and_programs(shop: Project) -> None:
     assert (told.returncode, msgspec.json.decode(told.stdout)["recomputed"]["verdict"]) == (3, "different")
     assert wrong in shop.command("predictions", "shop", "--key", "k7").stdout
     assert shop.command("predictions", "nothing").returncode == 2
+
+
+def test_garbage_collection_and_doctor_leave_predictions_alone(shop: Project) -> None:
+    """Nothing that was answered or said is garbage, and its tables are sound like any other."""
+    made = asked(shop)
+    with shop.opened() as workspace:
+        take_feedback("shop", [{"prediction_id": made, "value": 1}], workspace)
+        waiting = asked(shop)
+        compact(workspace.home, "shop")
+        sweep(workspace, grace_s=0, dry_run=False)
+        found = examine(workspace, deep=True)
+    assert found.faults == ()
+    assert traced(shop, made).truth[0].value == 1.0
+    assert traced(shop, waiting).recomputed.verdict == "equal"
