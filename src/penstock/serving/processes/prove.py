@@ -14,7 +14,7 @@ from penstock.core.errors import PenstockError
 from penstock.core.process import die_with_parent
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.program.load import answers, load_program
-from penstock.serving.program.stand_ins.release import Watch, find_stand_ins
+from penstock.serving.program.stand_ins.release import Models, find_stand_ins
 from penstock.store.blobs import Blobs
 
 
@@ -28,15 +28,15 @@ def main() -> int:
     try:
         blobs = Blobs(home / "blobs")
         manifest = decode_manifest(blobs.read(digest))
-        watch = Watch(blobs)
-        program = load_program(manifest, blobs, home / "code", bind=watch.bind)
+        models = Models(blobs)
+        program = load_program(manifest, blobs, home / "code", bind=models.bind)
         found = {
             node: answers(program, node, [e.fields for e in examples])
             for node, examples in manifest.examples.items()
             if node in program.functions
         }
         _say(out, {"answers": found})
-        _say(out, find_stand_ins(manifest, watch, blobs, home))
+        _say(out, find_stand_ins(manifest, program, models, home))
     except PenstockError as error:
         _say(out, {"error": str(error)})
     return 0

@@ -65,6 +65,10 @@ class ServeFunction:
         """This function with the models as they were released in place of their equivalents."""
         return dataclasses.replace(self, _bound=self._plain, stand_ins=())
 
+    def given(self, **values: object) -> "ServeFunction":
+        """Return this function with other values for some of the arguments that the release gives it."""
+        return dataclasses.replace(self, _bound=functools.partial(self._bound, **values))
+
     def call(self, fields: msgspec.Struct) -> object:
         """Call the function with parsed fields (those of a serve function suit its fallback)."""
         return self._bound(**self.fields.arguments(fields))
@@ -113,11 +117,13 @@ class Program:
         pipeline: Name of the pipeline.
         goal: Its goal in words.
         functions: Serve functions by name; each knows its fallback.
+        datasets: What the release was made from, "ratings@7".
     """
 
     pipeline: str
     goal: str
     functions: Mapping[str, ServeFunction]
+    datasets: tuple[str, ...] = ()
 
     def function(self, node: str) -> ServeFunction:
         """Return the serve function called `node`.
@@ -216,7 +222,12 @@ def load_program(
             fallback=None if backup is None else _serve_function(backup, parts[backup.name]),
             deadline_s=None if deadline_ms is None else float(deadline_ms) / 1000,
         )
-    return Program(pipeline=manifest.pipeline, goal=manifest.goal, functions=functions)
+    return Program(
+        pipeline=manifest.pipeline,
+        goal=manifest.goal,
+        functions=functions,
+        datasets=tuple(f"{name}@{dataset.version}" for name, dataset in sorted(manifest.datasets.items())),
+    )
 
 
 @dataclass(frozen=True, slots=True)

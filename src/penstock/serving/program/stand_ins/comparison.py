@@ -4,10 +4,8 @@ A worker makes one `Comparison` of its program. After it has answered a question
 `compare` called in a thread, where the same question is put to the original models.
 """
 
-import itertools
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -69,14 +67,18 @@ class Comparison:
         compiled = [
             f for one in program.functions.values() for f in (one, one.fallback) if f is not None and f.stand_ins
         ]
-        self._waits: dict[str, Iterator[bool]] = {f.name: self._chosen() for f in compiled if share > 0}
+        self._gaps: dict[str, int] = dict.fromkeys([f.name for f in compiled] if share > 0 else [], 0)
         self._tolerances = {f.name: _tolerance(manifest.stand_ins.get(f.name, {})) for f in compiled}
         self.counts: dict[str, Counts] = {f.name: Counts() for f in compiled}
 
     def is_due(self, function: ServeFunction) -> bool:
         """Whether the answer that `function` has just given is to be compared; costs less than a microsecond."""
-        waits = self._waits.get(function.name)
-        return waits is not None and next(waits)
+        if function.name not in self._gaps:
+            return False
+        with self._lock:
+            gap = self._gaps[function.name]
+            self._gaps[function.name] = self._drawn() if gap == 0 else gap - 1
+        return gap == 0
 
     def compare(self, function: ServeFunction, fields: msgspec.Struct, values: Values) -> Difference | None:
         """Put a question to the original models and compare; on a difference, let them answer from now on.
@@ -107,13 +109,9 @@ class Comparison:
         _events.error("stand_in_differed", function=function.name, what=what, answers="original")
         return Difference(function=function.name, what=what)
 
-    def _chosen(self) -> Iterator[bool]:
-        """Yield the first answer, then each with the probability of the share: gaps of random length, drawn ahead."""
-        yield True
-        while True:
-            gap = 0 if self._share >= 1 else min(int(self._dice.expovariate(self._share)), 1 << 40)
-            yield from itertools.repeat(False, gap)  # noqa: FBT003 -- what is yielded
-            yield True
+    def _drawn(self) -> int:
+        """Return how many answers to let pass: each is due with the probability of the share."""
+        return 0 if self._share >= 1 else int(self._dice.expovariate(self._share))
 
     def _count(self, function: str, **more: int) -> None:
         with self._lock:

@@ -215,8 +215,9 @@ def _transform(kept: Any) -> Compute:
     centre, scale, shift = kept["centre"], kept["scale"], kept["shift"]
 
     def transform(rows: Rows) -> Array | None:
-        found: Array = (rows - centre) * scale + shift
-        return found if math.isfinite(found.sum()) else None
+        with np.errstate(all="ignore"):
+            found: Array = (rows - centre) * scale + shift
+            return found if math.isfinite(found.sum()) else None
 
     return transform
 
@@ -229,8 +230,9 @@ def _score(kept: Any) -> Callable[[Rows], Array | None]:
 
         def scores(rows: Rows) -> Array | None:
             given = rows if centre is None else rows - centre
-            found: Array = np.matmul(given[:, None, :], weights)[:, 0] + offset
-            return found if math.isfinite(found.sum()) else None
+            with np.errstate(all="ignore"):  # what overflows here is given to the original
+                found: Array = np.matmul(given[:, None, :], weights)[:, 0] + offset
+                return found if math.isfinite(found.sum()) else None
 
         return scores
     column, constant = np.ascontiguousarray(weights[:, 0]), float(offset[0])
@@ -240,9 +242,10 @@ def _score(kept: Any) -> Callable[[Rows], Array | None]:
         if len(given) == 1:  # the same product, with less around it
             single = float(given[0].dot(column)) + constant
             return np.array((single,)) if math.isfinite(single) else None
-        found: Array = np.matmul(given[:, None, :], column)[:, 0] + constant
-        # A gap or an infinity in a row shows in its score: the original fills it, or refuses it in its own words.
-        return found if math.isfinite(found.sum()) else None
+        with np.errstate(all="ignore"):
+            found: Array = np.matmul(given[:, None, :], column)[:, 0] + constant
+            # A gap or an infinity in a row shows in its score: the original fills it, or refuses it in its own words.
+            return found if math.isfinite(found.sum()) else None
 
     return one_score
 

@@ -95,8 +95,9 @@ def _methods(model: Any, session: Any) -> dict[str, Compute]:
     last = session.get_outputs()[-1].name
 
     def run(rows: Rows) -> npt.NDArray[np.float64] | None:
-        if not np.isfinite(rows.sum()):
-            return None  # a gap in a row is the original's to refuse or to fill
+        with np.errstate(all="ignore"):
+            if not np.isfinite(rows.sum()):
+                return None  # a gap in a row is the original's to refuse or to fill
         found: npt.NDArray[np.float64] = session.run([last], {INPUT: rows})[0]
         return found
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import msgspec
 
-from penstock.core.errors import PenstockError
 from penstock.core.plain import built_in
 from penstock.core.records import Record
 from penstock.releases.manifest import Example, Manifest
 from penstock.releases.manifest import StandIn as Proven
-from penstock.serving.program.load import Program, load_program
+from penstock.serving.program.load import Program, ServeFunction
 from penstock.serving.program.stand_ins.asked import Data, ask_as_evaluated
-from penstock.serving.program.stand_ins.binding import ORIGINAL
+from penstock.serving.program.stand_ins.binding import ORIGINAL, stand_in
 from penstock.serving.program.stand_ins.candidates import Candidate, candidate_of
 from penstock.serving.program.stand_ins.equality import Tolerance, first_difference
 from penstock.serving.program.stand_ins.proof import gains, proven_for
@@ -35,8 +34,8 @@ class Found(Record, frozen=True, kw_only=True):
     gains: dict[str, dict[str, dict[str, float]]] = {}
 
 
-class Watch:
-    """Watches the known models of a program while it answers: a `Bind` for `load_program`.
+class Models:
+    """Notes the models of known kinds that a program is given: a `Bind` for `load_program`.
 
     Args:
         blobs: Where equivalents are kept.
@@ -47,81 +46,87 @@ class Watch:
         self._blobs = blobs
 
     def bind(self, function: str, argument: str, value: Any) -> Any:
-        """Return the value, or a shape of it that notes what it is asked and answers itself."""
+        """Note the value if it is such a model, and return it as it is."""
         known = next((c for c in self.candidates.values() if c.model is value), None)
         candidate = known or candidate_of(value, self._blobs)
-        if candidate is None:
-            return value
-        self.candidates[function, argument] = candidate
-        return candidate.watched()
+        if candidate is not None:
+            self.candidates[function, argument] = candidate
+        return value
 
 
-def find_stand_ins(manifest: Manifest, watch: Watch, blobs: Blobs, home: Path) -> Found:
-    """Prove equivalents of the models that `watch` saw, and have the serve functions answer with them.
+def find_stand_ins(manifest: Manifest, program: Program, models: Models, home: Path) -> Found:
+    """Prove equivalents of a program's models, and have its functions answer the example requests with them.
 
     Args:
-        manifest: The release, whose example requests were answered by a program that `watch` was bound to.
-        watch: What it saw.
-        blobs: Where equivalents are kept.
-        home: The project's store: its lake has the datasets, its code snapshots are laid out.
+        manifest: The release.
+        program: The release, loaded.
+        models: What `program` was given.
+        home: The project's store; its lake has the datasets.
     """
+    blobs = Blobs(home / "blobs")
     data = Data(manifest, blobs, Lake(home / "lake"))
-    nodes = {node.name: {edge.argument: edge.node for edge in node.edges} for node in manifest.graph.nodes}
+    makers = {node.name: {edge.argument: edge.node for edge in node.edges} for node in manifest.graph.nodes}
+    functions = {one.name: (one, serve.name) for serve in program.functions.values() for one in _both(serve)}
     proven: dict[int, Proven] = {}
-    stand_ins: Proofs = {}
-    for (function, argument), candidate in watch.candidates.items():
-        if id(candidate) not in proven:
-            if candidate.equivalent is not None:
-                ask_as_evaluated(candidate, nodes[function][argument], data)
-            proven[id(candidate)] = proven_for(candidate, blobs)
-        stand_ins.setdefault(function, {})[argument] = proven[id(candidate)]
-    stand_ins = _asked(msgspec.structs.replace(manifest, stand_ins=stand_ins), blobs, home / "code")
-    measured: dict[str, dict[str, dict[str, float]]] = {}
-    for (function, argument), candidate in watch.candidates.items():
-        if stand_ins[function][argument].kind != ORIGINAL:
-            measured.setdefault(function, {})[argument] = gains(candidate, stand_ins[function][argument])
-    return Found(stand_ins=stand_ins, gains=measured)
-
-
-def _asked(manifest: Manifest, blobs: Blobs, code_root: Path) -> Proofs:
-    """Return what is proven once the example requests were answered by equivalents, bound as a worker binds them."""
-    if all(one.kind == ORIGINAL for proofs in manifest.stand_ins.values() for one in proofs.values()):
-        return manifest.stand_ins
-    program = load_program(manifest, blobs, code_root)
     found: Proofs = {}
-    for function, proofs in manifest.stand_ins.items():
-        examples = manifest.examples.get(function, ())
-        differs = _difference(program, function, examples, _widest(proofs)) if function in program.functions else None
-        found[function] = {
-            argument: one if one.kind == ORIGINAL else _with_requests(one, len(examples), differs)
-            for argument, one in proofs.items()
-        }
-    return found
+    gained: dict[str, dict[str, dict[str, float]]] = {}
+    for (name, argument), candidate in models.candidates.items():
+        asked = _Asked(*functions[name], argument, manifest.examples) if name in functions else None
+        if id(candidate) not in proven:
+            _watch(candidate, asked, makers[name][argument], data)
+            proven[id(candidate)] = proven_for(candidate, blobs)
+        one = proven[id(candidate)]
+        if one.kind != ORIGINAL and asked is not None:
+            one = asked.confirmed(candidate, one, blobs)
+        found.setdefault(name, {})[argument] = one
+        if one.kind != ORIGINAL:
+            gained.setdefault(name, {})[argument] = gains(candidate, one)
+    return Found(stand_ins=found, gains=gained)
 
 
-def _with_requests(proven: Proven, requests: int, differs: str | None) -> Proven:
-    if differs is None:
-        return msgspec.structs.replace(proven, requests=requests)
-    return Proven(kind=ORIGINAL, refused={**proven.refused, proven.kind: f"an example request: {differs}"})
+def _watch(candidate: Candidate, asked: "_Asked | None", model_node: str, data: Data) -> None:
+    """Gather the rows to prove it on: those of its evaluation, and those of the example requests."""
+    if candidate.equivalent is None:
+        return
+    ask_as_evaluated(candidate, model_node, data)
+    if asked is not None:
+        asked.watch(candidate)
 
 
-def _widest(proofs: Mapping[str, Proven]) -> Tolerance:
-    return Tolerance(
-        relative=max(one.relative for one in proofs.values()), absolute=max(one.absolute for one in proofs.values())
-    )
+def _both(function: ServeFunction) -> tuple[ServeFunction, ...]:
+    return (function,) if function.fallback is None else (function, function.fallback)
 
 
-def _difference(program: Program, name: str, examples: tuple[Example, ...], tolerance: Tolerance) -> str | None:
-    function = program.function(name)
-    for example in examples:
-        fields = function.fields.parse(msgspec.json.encode(example.fields))
-        try:
-            pair = [built_in(asked.values(fields).to_list()) for asked in (function.original, function)]
-        except PenstockError as error:
-            return str(error)
-        except Exception as error:  # noqa: BLE001 -- the user's function is called here; what it raises only with an equivalent refuses it
-            return f"raised {type(error).__name__}"
-        found = first_difference(pair[0], pair[1], tolerance)
-        if found is not None:
-            return found
-    return None
+class _Asked:
+    """A function with the requests it can be asked; a fallback is asked those of the function it answers for."""
+
+    def __init__(
+        self, function: ServeFunction, serve: str, argument: str, examples: Mapping[str, tuple[Example, ...]]
+    ) -> None:
+        self._function, self._argument = function, argument
+        self._requests = [msgspec.json.encode(example.fields) for example in examples.get(serve, ())]
+
+    def watch(self, candidate: Candidate) -> None:
+        """Answer the requests with a model that notes what it is asked."""
+        watched = self._function.given(**{self._argument: candidate.watched()})
+        for request in self._requests:
+            _answer(watched, request)
+
+    def confirmed(self, candidate: Candidate, proven: Proven, blobs: Blobs) -> Proven:
+        """Return the proof once the requests have been answered the same by the equivalent, bound as a worker does."""
+        bound = stand_in(candidate.model, proven, blobs)
+        tolerance = Tolerance(relative=proven.relative, absolute=proven.absolute)
+        compiled = self._function.given(**{self._argument: bound})
+        for request in self._requests:
+            expected = _answer(self._function, request)
+            what = first_difference(expected, _answer(compiled, request), tolerance)
+            if what is not None and first_difference(expected, _answer(self._function, request), tolerance) is None:
+                return Proven(kind=ORIGINAL, refused={**proven.refused, proven.kind: f"an example request: {what}"})
+        return msgspec.structs.replace(proven, requests=len(self._requests))
+
+
+def _answer(function: ServeFunction, request: bytes) -> Any:
+    try:
+        return built_in(function.values(function.fields.parse(request)).to_list())
+    except Exception as error:  # noqa: BLE001 -- user code may raise anything; that too is an answer that can differ
+        return f"raised {type(error).__qualname__}"

@@ -187,10 +187,11 @@ def _score(model: Any, session: Any) -> Compute:
     is_rounded = type(model).__name__ not in _BINNED
 
     def score(rows: Rows) -> Array | None:
-        if not np.isfinite(rows.sum()):
-            return None  # which way a gap goes, the original knows
-        # These trees compare rows of 32 bits with thresholds of 64.
-        given = rows.astype(np.float32).astype(np.float64) if is_rounded else rows
+        with np.errstate(all="ignore"):  # what is beyond 32 bits the original refuses
+            # These trees compare rows of 32 bits with thresholds of 64.
+            given = rows.astype(np.float32).astype(np.float64) if is_rounded else rows
+            if not np.isfinite(given.sum()):
+                return None  # which way a gap goes, the original knows
         found: Array = session.run(None, {INPUT: given})[0]
         found = found + base
         return found[:, 0] if found.shape[1] == 1 else found
