@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.serving import report
 from benchmarks.serving.environments import install, python_of
 from benchmarks.serving.loads import has_generator
+from benchmarks.serving.processes import prefer
 from benchmarks.serving.projects import make_projects
 from benchmarks.serving.rounds import Plan, Run, Turn, read, selected
 from benchmarks.serving.servers import ceiling, ours, ours_on_both_cores, peers
@@ -51,6 +52,7 @@ def main() -> int:
     if options.what == "run":
         if not has_generator():
             sys.exit("This benchmark needs wrk: apt-get install wrk")
+        prefer(os.getpid())
         make_projects(options.scratch, models, python_of(options.peers, "penstock"))
         plan = Plan(scratch=options.scratch, peers=options.peers, seconds=options.seconds, rounds=options.rounds)
         Run(plan, out).rounds(selected([turn for model in models for turn in turns(model)], options.servers))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.serving import samples
 
+_PLAIN = "[{}.serve]\nequivalents = false\n"
 _PIPELINES = Path(__file__).parent / "pipelines"
 
 
@@ -13,7 +14,7 @@ def make_projects(scratch: Path, models: tuple[str, ...], python: Path) -> None:
     """Make a project per model, with and without compiled equivalents, and release each."""
     for model in models:
         _make(scratch / "projects" / model, f'[{model}]\nfile = "{model}.py"\n', python)
-        _make(scratch / "plain" / model, f'[{model}]\nfile = "{model}.py"\n', python)
+        _make(scratch / "plain" / model, f'[{model}]\nfile = "{model}.py"\n{_PLAIN.format(model)}', python)
 
 
 def _make(folder: Path, settings: str, python: Path) -> None:
