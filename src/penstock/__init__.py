@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from penstock.core.rows import Row
+    from penstock.project.loading import load_release
 
 __all__ = [
     "ArtifactError",
@@ -33,10 +34,16 @@ __all__ = [
     "Row",
     "StepError",
     "StoreError",
+    "load_release",
     "sources",
 ]
 
-_HOMES = {"Pipeline": "penstock.authoring", "Row": "penstock.core.rows", "sources": "penstock.sources"}
+_HOMES = {
+    "Pipeline": "penstock.authoring",
+    "Row": "penstock.core.rows",
+    "load_release": "penstock.project.loading",
+    "sources": "penstock.sources",
+}
 
 __getattr__ = lazy_words(__name__, {word: _HOMES.get(word, "penstock.core.errors") for word in __all__})
 

@@ -18,6 +18,7 @@ WORDS = [
     "Row",
     "StepError",
     "StoreError",
+    "load_release",
     "sources",
 ]
 HEAVY = {"polars", "pyarrow", "pandas", "numpy", "deltalake", "sqlalchemy", "lightgbm", "sklearn", "torch", "ray"}

@@ -44,6 +44,7 @@ COMMANDS = {
     "feedback": Entry("penstock.cli.truth:feedback", "Say what became of predictions."),
     "outcomes": Entry("penstock.cli.truth:outcomes", "Join the truth to predictions now."),
     "batch": Entry("penstock.cli.batch:batch", "Answer every row of files or a dataset with a release."),
+    "stream": Entry("penstock.cli.stream:stream", "Answer rows as they come: a directory, a dataset, lines, a broker."),
     "export": Entry("penstock.cli.moving:export", "Write a release to one file."),
     "import": Entry("penstock.cli.moving:import_", "Take in a release from a file."),
     "doctor": Entry("penstock.cli.doctor:doctor", "Check what is kept, and say how to mend it."),

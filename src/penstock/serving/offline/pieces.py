@@ -74,7 +74,11 @@ class FilePiece(Record, frozen=True, kw_only=True, tag="file"):
 
 
 class TablePiece(Record, frozen=True, kw_only=True, tag="table"):
-    """Visible rows `start` to `stop` of one file of a dataset version."""
+    """Visible rows `start` to `stop` of one file of a dataset version.
+
+    Attributes:
+        added: The file is counted among those that this version added.
+    """
 
     pipeline: str
     dataset: str
@@ -82,12 +86,14 @@ class TablePiece(Record, frozen=True, kw_only=True, tag="table"):
     part: int
     start: int
     stop: int
+    added: bool = False
 
 
 class LinesPiece(Record, frozen=True, kw_only=True, tag="lines"):
-    """Rows that came as JSON objects, one per line."""
+    """Rows that came as JSON objects, one per line; each with an id that is the same when it comes again."""
 
     lines: tuple[bytes, ...]
+    ids: tuple[str, ...]
 
 
 Piece = FilePiece | TablePiece | LinesPiece
@@ -364,16 +370,22 @@ def _record_ends(file: IO[bytes], start: int, block_bytes: int) -> Iterator[int]
 
 
 def _table_pieces(found: DatasetInput, lake: Lake, cut: Cut) -> Iterator[TablePiece]:
-    table = lake.table(found.pipeline, found.dataset)
-    for part, count in enumerate(table.part_rows(table.version(found.version))):
+    yield from version_pieces(lake.table(found.pipeline, found.dataset).version(found.version), lake, cut)
+
+
+def version_pieces(version: DatasetVersion, lake: Lake, cut: Cut, *, added: bool = False) -> Iterator[TablePiece]:
+    """Yield the pieces of a dataset version, or of what it added, in order of arrival."""
+    counts = lake.table(version.pipeline, version.dataset).part_rows(version, added=added)
+    for part, count in enumerate(counts):
         for start, stop in _equal(0, count, cut.rows) if count else ():
             yield TablePiece(
-                pipeline=found.pipeline,
-                dataset=found.dataset,
-                version=found.version,
+                pipeline=version.pipeline,
+                dataset=version.dataset,
+                version=version.version,
                 part=part,
                 start=start,
                 stop=stop,
+                added=added,
             )
 
 

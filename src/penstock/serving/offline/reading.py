@@ -29,11 +29,13 @@ class Chunk:
 
     Attributes:
         refused: Why a row cannot be read, by its place; what stands at that place means nothing.
+        is_text: Columns whose type nobody named are text, as they came.
     """
 
     frame: pl.DataFrame | None = None
     objects: list[dict[str, Any]] | None = None
     refused: dict[int, str] = field(default_factory=dict)
+    is_text: bool = False
 
     @property
     def count(self) -> int:
@@ -111,7 +113,7 @@ def read_piece(piece: Piece, lake: Lake, types: Mapping[str, pl.DataType | None]
                 return _lines_chunk(_bytes_of(piece).split(b"\n"))
             case TablePiece():
                 table = lake.table(piece.pipeline, piece.dataset)
-                part = table.scan_part(table.version(piece.version), piece.part)
+                part = table.scan_part(table.version(piece.version), piece.part, added=piece.added)
                 return Chunk(frame=part.slice(piece.start, piece.stop - piece.start).collect())
             case LinesPiece():
                 return _lines_chunk(list(piece.lines))
@@ -169,15 +171,28 @@ def _csv_chunk(piece: FilePiece, types: Mapping[str, pl.DataType | None]) -> Chu
         schema=dict.fromkeys(piece.header, pl.String()),
         truncate_ragged_lines=False,
     )
-    found = Chunk()
+    found = Chunk(is_text=True)
+    found.frame = typed_columns(frame, types, found.refused)
+    return found
+
+
+def typed_columns(
+    texts: pl.DataFrame, types: Mapping[str, pl.DataType | None], refused: dict[int, str]
+) -> pl.DataFrame:
+    """Return columns of text in other types; where a text is none of its type, `refused` says so.
+
+    Args:
+        texts: Columns as they came.
+        types: By column; None for what holds JSON. Others stay text.
+        refused: Filled with the places of rows that do not fit.
+    """
     typed = []
-    for name in frame.columns:
-        column, wrong = _typed(frame[name], types.get(name, pl.String()))
+    for name in texts.columns:
+        column, wrong = _typed(texts[name], types.get(name, pl.String()))
         typed.append(column)
         for place in wrong.arg_true() if wrong is not None else ():
-            found.refused.setdefault(int(place), f"Expected {types[name] or 'JSON'} in column {name!r}.")
-    found.frame = pl.DataFrame(typed)
-    return found
+            refused.setdefault(int(place), f"Expected {types[name] or 'JSON'} in column {name!r}.")
+    return pl.DataFrame(typed)
 
 
 def _typed(texts: pl.Series, dtype: pl.DataType | None) -> tuple[pl.Series, pl.Series | None]:

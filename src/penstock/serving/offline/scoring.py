@@ -15,14 +15,14 @@ import polars as pl
 from penstock.core.errors import DataError, InputError
 from penstock.core.plain import plain
 from penstock.core.records import Record
-from penstock.serving.offline.reading import Chunk
+from penstock.serving.offline.reading import Chunk, typed_columns
 from penstock.serving.plane.calls import USER_ERRORS
 from penstock.serving.program.load import ServeFunction, user_frames
 from penstock.serving.program.values import ANSWER, Values
 from penstock.serving.protocols.rowwise import takes_null
 from penstock.serving.refusals import RequestError
 
-FALLBACK, ERROR = "fallback", "error"
+FALLBACK, ERROR, MESSAGE_ID = "fallback", "error", "message_id"
 _PLACE = "__place"
 
 
@@ -95,7 +95,7 @@ def score(chunk: Chunk, function: ServeFunction, asking: Asking) -> Scored:
     if function.fields.rows is None:
         asked.ask_fields(chunk)
     else:
-        asked.ask_rows(_rows_of(chunk, function, kept))
+        asked.ask_rows(_rows_of(chunk, kept, asked))
     frame, renamed = _assembled(chunk, kept, asked)
     return Scored(
         frame=frame,
@@ -231,15 +231,23 @@ def _kept(chunk: Chunk, function: ServeFunction, asking: Asking) -> list[str]:
     return [name for name in (names if fields.rows is None else asking.keys) if name in there]
 
 
-def _rows_of(chunk: Chunk, function: ServeFunction, kept: Sequence[str]) -> pl.DataFrame:
+def _rows_of(chunk: Chunk, kept: Sequence[str], asked: _Asked) -> pl.DataFrame:
     """Return the columns that a function of rows reads."""
-    fields = function.fields
+    fields = asked.function.fields
     released = [name for name, _ in fields.columns]
     others = [spec.name for spec in fields.specs if spec.name != fields.rows]
     there = [name for name in chunk.names if name not in others]
     if released and (fields.form != "numpy" or set(released) <= set(there)):
         return chunk.columns([name for name in released if name in there])
-    return chunk.columns([name for name in there if name not in kept])
+    rows = chunk.columns([name for name in there if name not in kept])
+    if not chunk.is_text or fields.form != "numpy":
+        return rows
+    wrong: dict[int, str] = {}
+    numbers = typed_columns(rows, dict.fromkeys(rows.columns, pl.Float64()), wrong)
+    for place, message in wrong.items():
+        if place not in asked.errors:
+            asked.refuse([place], message)
+    return numbers
 
 
 def _fall_back(fallback: ServeFunction | None, fields: msgspec.Struct) -> Values | None:
@@ -287,7 +295,7 @@ def _assembled(chunk: Chunk, kept: list[str], asked: _Asked) -> tuple[pl.DataFra
         placed = answers.with_columns(pl.Series(_PLACE, places, dtype=pl.Int64))
         every = pl.DataFrame({_PLACE: np.arange(count)})
         answers = every.join(placed, on=_PLACE, how="left", maintain_order="left").drop(_PLACE)
-    taken = {*kept, FALLBACK, ERROR}
+    taken = {*kept, FALLBACK, ERROR, MESSAGE_ID}
     renamed = {name: f"answer_{name}" for name in answers.columns if name in taken}
     state = pl.DataFrame(
         {

@@ -11,13 +11,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
+import polars as pl
 
 from penstock.core.errors import PenstockError, StoreError
 from penstock.core.process import die_with_parent
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.limits import Limits
+from penstock.serving.offline.pieces import LinesPiece
 from penstock.serving.offline.reading import read_piece, wanted_types
-from penstock.serving.offline.scoring import score
+from penstock.serving.offline.scoring import MESSAGE_ID, score
 from penstock.serving.offline.tasks import Done, Task, WorkerOptions, as_lines, note_of, write_part
 from penstock.serving.program.load import ServeFunction, load_program
 from penstock.store.blobs import Blobs
@@ -64,6 +66,8 @@ def _perform(task: Task, function: ServeFunction, options: WorkerOptions, lake: 
     try:
         chunk = read_piece(task.piece, lake, wanted_types(function.fields))
         scored = score(chunk, function, options.asking)
+        if isinstance(task.piece, LinesPiece):
+            scored.frame.insert_column(0, pl.Series(MESSAGE_ID, task.piece.ids, dtype=pl.String))
         note = note_of(scored)
         if task.target is None:
             return Done(number=task.number, note=note, lines=as_lines(scored.frame, scored.json_columns))

@@ -71,26 +71,30 @@ class Table:
             return empty_frame(facts.version.schema).lazy()
         return self._scan_files(facts, files)
 
-    def part_rows(self, version: DatasetVersion) -> list[int]:
+    def part_rows(self, version: DatasetVersion, *, added: bool = False) -> list[int]:
         """Return how many rows of a version lie in each of its files, in order of arrival.
+
+        Args:
+            version: The version.
+            added: Only the files that this version added.
 
         Raises:
             NotFoundError: The version is not there, or `vacuum` removed its files.
             DamagedError: A file is missing or not of the size the log says.
         """
-        facts, files = self._files(version)
+        facts, files = self._files(version, added=added)
         places = hidden.read_hidden(self._directory, facts.hidden)
         gone = dict(places.group_by("file").len().rows())
         return [rows - gone.get(name, 0) for name, rows in files]
 
-    def scan_part(self, version: DatasetVersion, number: int) -> pl.LazyFrame:
+    def scan_part(self, version: DatasetVersion, number: int, *, added: bool = False) -> pl.LazyFrame:
         """Return the rows of `scan` that lie in the file `number` of `part_rows`.
 
         Raises:
             NotFoundError: The version is not there, or `vacuum` removed its files.
             DamagedError: A file is missing or not of the size the log says.
         """
-        facts, files = self._files(version)
+        facts, files = self._files(version, added=added)
         return self._scan_files(facts, [files[number]])
 
     def count(self, version: DatasetVersion) -> int:
@@ -130,14 +134,14 @@ class Table:
         """Read every file again and return one sentence per fault: damaged, missing, left over."""
         return upkeep.check(self._directory)
 
-    def _files(self, version: DatasetVersion) -> tuple[log.Facts, list[hidden.File]]:
-        facts = self._facts(version.version)
+    def _files(self, version: DatasetVersion, *, added: bool = False) -> tuple[log.Facts, list[hidden.File]]:
+        facts = self._facts(version.version, kind="intake" if added else None)
         if facts.version.digest != version.digest:
             raise DamagedError(
                 f"{version} is recorded with digest {version.digest!r}, but the lake holds {facts.version.digest!r}.",
                 hint="the lake was restored or exchanged; take the data in again",
             )
-        parts = log.live_parts(self._directory, facts.version.delta_version)
+        parts = list(facts.parts) if added else log.live_parts(self._directory, facts.version.delta_version)
         upkeep.refuse_missing(self._directory, parts, str(version))
         return facts, [(part.name, part.rows) for part in parts]
 
@@ -146,9 +150,9 @@ class Table:
         rows = hidden.scan_visible(self._directory, files, places, stored_schema(facts.version.schema))
         return from_stored(rows, facts.version.schema)
 
-    def _facts(self, number: int) -> log.Facts:
+    def _facts(self, number: int, *, kind: str | None = None) -> log.Facts:
         for facts in log.facts_newest_first(self._directory):
-            if facts.version.version == number:
+            if facts.version.version == number and kind in {None, facts.kind}:
                 return facts
         there = [version.version for version in self.versions()]
         hint = f"there are {there[0]} to {there[-1]}" if there else "nothing was taken in yet"
