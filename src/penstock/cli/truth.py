@@ -117,7 +117,13 @@ def _plain(value: str) -> object:
 def _print_taken(found: TakenFeedback) -> None:
     console = open_console()
     console.print(f"{counted(found.accepted, 'piece')} of feedback on {found.pipeline} taken in.")
+    if found.unknown:
+        console.print(f"  {counted(found.unknown, 'prediction')} among them {_are(found.unknown)} not kept here")
     for one in found.refused[:_SHOWN]:
         console.print(f"  {one.line}: {one.message}", style="yellow", soft_wrap=True)
     if len(found.refused) > _SHOWN:
         console.print(f"  and {len(found.refused) - _SHOWN} more were refused", style="yellow")
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -13,6 +13,7 @@ from penstock.core.errors import InputError, StoreError
 from penstock.core.records import Record
 from penstock.project.workspace import Workspace
 from penstock.serving.predictions.feedback import FeedbackLog
+from penstock.serving.predictions.reading import count_unknown
 from penstock.serving.predictions.truth import Said, Truth, truth_of
 
 _AT_ONCE = 5_000
@@ -26,10 +27,15 @@ class Refused(Record, frozen=True, kw_only=True):
 
 
 class TakenFeedback(Record, frozen=True, kw_only=True):
-    """What came of feedback that was handed over."""
+    """What came of feedback that was handed over.
+
+    Attributes:
+        unknown: Predictions among those accepted that are not kept here: compacted away, or answered elsewhere.
+    """
 
     pipeline: str
     accepted: int
+    unknown: int = 0
     refused: tuple[Refused, ...] = ()
 
 
@@ -55,7 +61,8 @@ def take_feedback(pipeline: str, said: Sequence[Any], workspace: Workspace) -> T
     finally:
         log.close()
     refused = tuple(found for found in read if isinstance(found, Refused))
-    return TakenFeedback(pipeline=pipeline, accepted=len(truths), refused=refused)
+    unknown = count_unknown(workspace.home, pipeline, [truth.prediction_id for truth in truths])
+    return TakenFeedback(pipeline=pipeline, accepted=len(truths), unknown=unknown, refused=refused)
 
 
 def read_feedback_file(path: Path) -> list[Any]:

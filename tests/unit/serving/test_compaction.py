@@ -70,10 +70,10 @@ def segments(home: Path) -> list[Path]:
     return sorted(predictions_folder(home, "movies").glob("*.log"))
 
 
-def compact_with_fault(home: Path, fault: str) -> "subprocess.CompletedProcess[str]":
-    words = "from pathlib import Path; from penstock.serving.predictions.compaction import compact"
+def compact_with_fault(home: Path, fault: str, policy: str = "policy = None") -> "subprocess.CompletedProcess[str]":
+    words = f"from pathlib import Path; from penstock.serving.predictions.compaction import compact; {policy}"
     return subprocess.run(
-        [sys.executable, "-P", "-c", f"{words}; compact(Path({str(home)!r}), 'movies')"],
+        [sys.executable, "-P", "-c", f"{words}; compact(Path({str(home)!r}), 'movies', policy)"],
         env={**os.environ, "PENSTOCK_FAULT": fault},
         capture_output=True,
         text=True,
@@ -212,6 +212,19 @@ def test_old_predictions_go_as_policy_says(tmp_path: Path) -> None:
     later = closed(tmp_path, 1)
     compact(tmp_path, "movies", ServePolicy(keep="30d"), clock=clock)
     assert stored(tmp_path) == sorted(young + later)
+
+
+@pytest.mark.parametrize("point", ["tidy_before_commit", "tidy_after_commit"])
+def test_a_retention_killed_anywhere_leaves_the_table_whole(tmp_path: Path, point: str) -> None:
+    """After a SIGKILL the old rows are there or not; the young ones are, once."""
+    old = closed(tmp_path, 3, at=NOW - timedelta(days=40))
+    young = closed(tmp_path, 3, at=datetime.now(UTC))
+    compact(tmp_path, "movies")
+    words = "from penstock.core.settings import ServePolicy"
+    assert compact_with_fault(tmp_path, f"{point}:kill", f"{words}; policy = ServePolicy(keep='10d')").returncode == -9
+    assert set(young) <= set(stored(tmp_path)) <= {*old, *young}
+    compact(tmp_path, "movies", ServePolicy(keep="10d"))
+    assert stored(tmp_path) == sorted(young)
 
 
 def test_many_small_files_become_one(tmp_path: Path) -> None:

@@ -108,6 +108,21 @@ def test_a_late_retry_of_older_truth_does_not_win(desk: Desk) -> None:
     assert desk.rows(is_history=True)["at"].to_list()[0] == datetime(2024, 4, 1, tzinfo=UTC)
 
 
+def test_what_is_compacted_late_does_not_win(desk: Desk) -> None:
+    """The order in which workers' segments are taken in is not that in which things were said."""
+    other = Desk(desk.home)
+    other.now = NOW
+    other.post({"prediction_id": ID, "value": 1})
+    for minutes, value in ((1, 0), (2, 1)):
+        desk.now = NOW + timedelta(minutes=minutes)
+        desk.post({"prediction_id": ID, "value": value})
+    desk.log.close()
+    compact(desk.home, "movies")
+    other.log.close()
+    compact(desk.home, "movies")
+    assert desk.rows()["value"].to_list() == [1]
+
+
 def test_names_and_answers_of_a_batch_are_apart(desk: Desk) -> None:
     """Each name of feedback, and each answer of several, has a newest value of its own."""
     items = [{"prediction_id": f"{ID}-{i}", "value": i, "name": name} for i in range(3) for name in ("liked", "bought")]

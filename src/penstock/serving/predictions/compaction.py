@@ -69,7 +69,7 @@ class Kept:
     Attributes:
         name: The table.
         folder: Where its segments lie.
-        key: Columns that name a row.
+        key: Columns that name a row; () where rows only come, since what was said last need not arrive last.
         time: Column by which rows become too old.
         rows: The rows of a frame; raises `msgspec.DecodeError` when it holds something else.
         frame: Makes rows a frame of the table.
@@ -92,7 +92,7 @@ def kept_predictions(home: Path, pipeline: str) -> Kept:
 def kept_feedback(home: Path, pipeline: str) -> Kept:
     """Return how feedback is kept."""
     folder = truth.feedback_folder(home, pipeline)
-    return Kept(tables.FEEDBACK, folder, ("entry",), "received_at", _truths, truth.frame_of_truths)
+    return Kept(tables.FEEDBACK, folder, (), "received_at", _truths, truth.frame_of_truths)
 
 
 def taken_segments(version: DatasetVersion | None) -> frozenset[str]:
@@ -199,10 +199,14 @@ class _Work:
                 rows += self._rows_of(name, part)
                 size_bytes += len(part.json) + 4 * len(part.attached or b"")
                 if len(rows) >= _ROWS_PER_BATCH or size_bytes >= _BYTES_PER_BATCH:
-                    yield self._kept.frame(rows).sort(self._kept.key, maintain_order=True)
+                    yield self._sorted(rows)
                     rows, size_bytes = [], 0
         if rows:
-            yield self._kept.frame(rows).sort(self._kept.key, maintain_order=True)
+            yield self._sorted(rows)
+
+    def _sorted(self, rows: Sequence[Any]) -> pl.DataFrame:
+        frame = self._kept.frame(rows)
+        return frame.sort(self._kept.key) if self._kept.key else frame
 
     def _rows_of(self, name: str, part: Frame) -> Sequence[Any]:
         try:

@@ -6,7 +6,7 @@ is left out. So a reader sees one state, whatever is compacted meanwhile.
 
 import itertools
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,13 @@ def feedback_frame(home: Path, pipeline: str, *, is_history: bool = False) -> pl
     if is_history:
         return once
     return once.unique(("prediction_id", "name", "source"), keep="last", maintain_order=True)
+
+
+def count_unknown(home: Path, pipeline: str, prediction_ids: Sequence[str]) -> int:
+    """Return how many of some ids belong to no prediction that is kept here."""
+    wanted = pl.LazyFrame({"prediction_id": pl.Series(prediction_ids, dtype=pl.String)}).unique()
+    known = predictions_frame(home, pipeline).select("prediction_id")
+    return int(wanted.join(known, on="prediction_id", how="anti").select(pl.len()).collect(engine="streaming").item())
 
 
 def _whole(

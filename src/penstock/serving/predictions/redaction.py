@@ -18,6 +18,7 @@ class Redaction:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = frozenset(names)
+        self._quoted = tuple(msgspec.json.encode(name) for name in names)
 
     def apply(
         self, entries: Sequence[LogEntry], attached: Sequence[bytes | None] | None
@@ -28,6 +29,8 @@ class Redaction:
         return [entry for entry, _ in made], [body for _, body in made]
 
     def _one(self, entry: LogEntry, body: bytes | None) -> tuple[LogEntry, bytes | None]:
+        if body is None and not self._may_hold(bytes(entry.fields)):
+            return entry, body
         gone: dict[str, None] = {}
         texts: set[str] = set()
         fields = self._without(msgspec.json.decode(entry.fields), gone, texts)
@@ -39,6 +42,10 @@ class Redaction:
         encoded = msgspec.Raw(msgspec.json.encode(fields))
         changed = msgspec.structs.replace(entry, fields=encoded, kind=kind, key=key, redacted=tuple(sorted(gone)))
         return changed, body
+
+    def _may_hold(self, json: bytes) -> bool:
+        # A name may be written with escapes; otherwise its bytes tell.
+        return b"\\" in json or any(name in json for name in self._quoted)
 
     def _without(self, value: Any, gone: dict[str, None], texts: set[str]) -> Any:
         if isinstance(value, list):
