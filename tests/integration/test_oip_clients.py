@@ -270,7 +270,7 @@ def test_an_answer_names_its_prediction(tumours: Served, form: str) -> None:
 @pytest.mark.parametrize("form", ["http-binary", "grpc"])
 def test_models_are_not_loaded_by_callers(films: Served, form: str) -> None:
     """What is served is decided by releases; the client hears so."""
-    with pytest.raises(InferenceServerException, match="not loaded and unloaded by callers|not found"):
+    with pytest.raises(InferenceServerException, match=r"not loaded and unloaded by callers|not found"):
         films.client(form).made.load_model("recommend")
 
 

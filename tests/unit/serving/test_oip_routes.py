@@ -360,6 +360,10 @@ def test_a_body_that_is_no_infer_request_is_refused(asker: Asker, body: bytes, s
 def test_a_repeated_key_is_refused(asker: Asker) -> None:
     """Fault 22: of two values neither is silently taken."""
     body = b'{"inputs":[{"name":"user_id","shape":[1],"datatype":"INT64","data":[1],"data":[2]}]}'
+    twice = b'{"id":"a","inputs":[{"name":"user_id","shape":[1],"datatype":"INT64","data":[1]}],"id":"b"}'
+    assert "'id' is given more than once" in refused(asker.infer("recommend", twice))
+    quiet = twice.replace(b'"id":"b"', b'"parameters":{"x":1,"x":"y"}')
+    assert "'x' is given more than once" in refused(asker.infer("recommend", quiet))
     assert "given more than once" in refused(asker.infer("recommend", body))
     assert "given more than once" in refused(asker.infer("recommend", body.replace(b'"data":[2]', b'"\\u0064ata":[2]')))
 
@@ -437,6 +441,27 @@ def test_large_requests_are_read_as_small_ones(asker: Asker, is_nested: bool, co
 def test_large_requests_are_refused_as_small_ones(asker: Asker, tensors: list[Any], says: str) -> None:
     """Fault 22: whatever the size, the refusal says what was found."""
     assert says in refused(asker.infer("mean", body_of(*tensors)))
+
+
+def test_more_texts_than_can_be_read_at_once_are_refused(asker: Asker) -> None:
+    """Fault 23: eight million empty texts are as many bytes as a body may have, and seconds of work."""
+    raw = bytes(4 * 1_000_001)
+    head = body_of(tensor("text", "BYTES", [1_000_001], binary_data_size=len(raw)))
+    assert "or 1000000 BYTES elements" in refused(asker.infer("judge", head + raw, len(head)), 413)
+    inputs = body_of(*[tensor("text", "FP64", [1], [0])] * 20_001)
+    assert "more than 20000 inputs" in refused(asker.infer("judge", inputs), 413)
+    many = body_of(tensor("text", "BYTES", [1], ["\n"]))[:-4] + b',"a"' * 500_001 + b"]}]}"
+    assert refused(asker.infer("judge", many.replace(b"[1]", b"[500002]")), 413)
+
+
+def test_text_with_escapes_arrives_as_it_was(asker: Asker) -> None:
+    """Fault 22: quotes, line ends and emoji within texts are no repeated keys."""
+    texts = ['say "data"', "line\nend\\", "\u00e4\U0001f3ac", ""]
+    assert outputs(asker.infer("judge", body_of(tensor("text", "BYTES", [4], texts))))["label"] == texts
+    quoted = body_of(
+        tensor("text", "BYTES", [2], ["a", "b"]), parameters={"x": "y", "z": 1}, outputs=[{"name": "label"}]
+    )
+    assert outputs(asker.infer("judge", quoted)) == {"label": ["a", "b"]}
 
 
 def test_json_of_too_many_values_is_refused_before_it_is_read(asker: Asker) -> None:

@@ -3,15 +3,17 @@
 Every count of bytes comes from the caller and must agree with what arrived, to the byte.
 """
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 
-from penstock.serving.program.hazards import refuse_hazards
 from penstock.serving.protocols.oip.tensors import (
     Tensor,
     refuse,
+    refuse_many,
     shown,
     tensor_of_floats,
     tensor_of_json,
@@ -27,6 +29,8 @@ Parameters = dict[str, Parameter]
 _LARGE_BYTES = 4096
 # A number takes two bytes of JSON and becomes 32 bytes of Python: what is larger than this belongs in binary form.
 _JSON_VALUES = 4_000_000
+# What holds escapes is read a second time, by a slower parser.
+_SLOW_VALUES = 500_000
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 
 
@@ -137,16 +141,13 @@ def read_infer(body: bytes, header_length: int | None) -> Inferred:
         if not 0 < header_length <= len(body):
             raise _malformed(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
         head, raw = body[:header_length], memoryview(body)[header_length:]
-    _refuse_many(head)
+    _refuse_many_values(head)
     if len(head) > _LARGE_BYTES and not raw and (inferred := _large_floats(head)) is not None:
         return inferred
     request = _parse(head)
-    if len(request.inputs) == 1 and not raw:  # the common request, without a loop
-        given = request.inputs[0]
-        data = given.data
-        if isinstance(data, msgspec.Raw) and given.parameters is None:
-            return Inferred((tensor_of_json(given.name, given.datatype, given.shape, data),), wanted_of(request))
-    return Inferred(_tensors(request.inputs, raw), wanted_of(request))
+    tensors = _tensors(request.inputs, raw)
+    _refuse_repeated(head, request, tensors)
+    return Inferred(tensors, wanted_of(request))
 
 
 def wanted_of(request: InferRequest) -> Wanted:
@@ -188,7 +189,7 @@ def refuse_foreign(name: str, parameters: Parameters | None) -> None:
             )
 
 
-def _refuse_many(head: bytes) -> None:
+def _refuse_many_values(head: bytes) -> None:
     if len(head) > _JSON_VALUES and head.count(b",") > _JSON_VALUES:
         message = f"The JSON of the request holds more than {_JSON_VALUES} values."
         raise RequestError(message, status=413, reason="too_many_values", hint="send the tensors as binary data")
@@ -202,6 +203,7 @@ def _large_floats(head: bytes) -> Inferred | None:
         return None
     if b"\\" in head or head.count(b'"') != _quotes(request):
         return None
+    refuse_many(request.inputs)
     tensors = []
     for given in request.inputs:
         found = tensor_of_floats(given.name, given.shape, given.data)
@@ -214,8 +216,6 @@ def _large_floats(head: bytes) -> Inferred | None:
 def _parse(head: bytes) -> InferRequest:
     try:
         request = _decode(head)
-        if b"\\" in head or head.count(b'"') != _quotes(request):
-            refuse_hazards(head)
     except msgspec.ValidationError as error:
         message = f"The request is not an infer request of the Open Inference Protocol: {error}."
         raise refuse(message, status=400, hint="send {'inputs': [{'name', 'shape', 'datatype', 'data'}]}") from error
@@ -227,21 +227,58 @@ def _parse(head: bytes) -> InferRequest:
     return request
 
 
-def _quotes(request: InferRequest) -> int:
-    # Quotes of a request that gives no key twice; -1 leaves a request that is not simple to the second look.
-    if request.parameters or request.outputs or request.model_name or request.model_version:
-        return -1
-    quotes = 2 if request.id is None else 6
+def _refuse_repeated(head: bytes, request: InferRequest, tensors: Iterable[Tensor]) -> None:
+    """Refuse a request in which a key is given twice, of which a parser takes one without a word."""
+    if b"\\" not in head and head.count(b'"') == _quotes(request) + _text_quotes(request, tensors):
+        return
+    if head.count(b",") > _SLOW_VALUES:
+        message = f"The JSON of the request holds more than {_SLOW_VALUES} values, some with escapes."
+        raise RequestError(message, status=413, reason="too_many_values", hint="send the tensors as binary data")
+    # Numbers stay text: only keys are looked at.
+    json.loads(head, object_pairs_hook=_once, parse_int=str, parse_float=str)
+    if any("\x00" in name for name in (request.id or "", *(given.name for given in request.inputs))):
+        raise refuse("A name in the request holds a NUL character.", hint="remove it")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise refuse(f"{shown(key)} is given more than once.", field=key, hint="give each field once")
+        seen.add(key)
+
+
+def _quotes(request: "InferRequest | _FloatRequest | _FloatRowsRequest") -> int:
+    """Return how many quotes the JSON has that says this once and without escapes, its text elements left out."""
+    quotes = 2 + (0 if request.id is None else 4) + _parameter_quotes(request.parameters)
+    if request.outputs is not None:
+        quotes += 2 + sum(4 + _parameter_quotes(output.parameters) for output in request.outputs)
+    quotes += 4 * ((request.model_name is not None) + (request.model_version is not None))
     for given in request.inputs:
-        if given.parameters or given.data is msgspec.UNSET or given.datatype == "BYTES":
-            return -1
-        quotes += 12
+        quotes += 10 + (0 if given.data is msgspec.UNSET else 2) + _parameter_quotes(given.parameters)
     return quotes
 
 
+def _parameter_quotes(parameters: Parameters | None) -> int:
+    if parameters is None:
+        return 0
+    return 2 + sum(4 if isinstance(value, str) else 2 for value in parameters.values())
+
+
+def _text_quotes(request: InferRequest, tensors: Iterable[Tensor]) -> int:
+    pairs = zip(request.inputs, tensors, strict=True)
+    return 2 * sum(len(t.values) for given, t in pairs if t.is_text and given.data is not msgspec.UNSET)
+
+
 def _tensors(inputs: tuple[InputTensor, ...], raw: memoryview) -> tuple[Tensor, ...]:
+    if len(inputs) == 1 and not raw:  # the common request, without a loop
+        only = inputs[0]
+        data = only.data
+        if isinstance(data, msgspec.Raw) and only.parameters is None:
+            return (tensor_of_json(only.name, only.datatype, only.shape, data),)
     found = []
     at = 0
+    refuse_many(inputs)
     for given in inputs:
         refuse_foreign(given.name, given.parameters)
         size = _size_of(given)

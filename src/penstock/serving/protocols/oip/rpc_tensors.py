@@ -9,7 +9,16 @@ from penstock.serving.plane.questions import Answered
 from penstock.serving.protocols.oip import inference_pb2 as pb
 from penstock.serving.protocols.oip.bodies import Inferred, Parameters, Wanted, refuse_foreign
 from penstock.serving.protocols.oip.models import Model
-from penstock.serving.protocols.oip.tensors import Tensor, count_of, narrow, raw_of, refuse, shown, tensor_of_raw
+from penstock.serving.protocols.oip.tensors import (
+    Tensor,
+    count_of,
+    narrow,
+    raw_of,
+    refuse,
+    refuse_many,
+    shown,
+    tensor_of_raw,
+)
 
 _CONTENTS: dict[str, str] = {
     "BOOL": "bool_contents",
@@ -31,6 +40,7 @@ def read_message(request: pb.ModelInferRequest) -> Inferred:
     """
     for given in request.inputs:
         refuse_foreign(given.name, parameters_of(given.parameters))
+    refuse_many(request.inputs)
     is_raw = len(request.raw_input_contents) > 0
     if is_raw and len(request.raw_input_contents) != len(request.inputs):
         raise refuse(
@@ -116,12 +126,13 @@ def _typed_tensor(given: pb.ModelInferRequest.InferInputTensor) -> Tensor:
         raise refuse(
             f"Input {shown(given.name)} is {given.datatype}, so its elements belong in {place} only.", field=given.name
         )
-    values = list(getattr(given.contents, place))
-    if len(values) != count:
+    contents = getattr(given.contents, place)
+    if len(contents) != count:
         raise refuse(
-            f"Input {shown(given.name)} of shape {list(shape)} needs {count} elements, got {len(values)}.",
+            f"Input {shown(given.name)} of shape {list(shape)} needs {count} elements, got {len(contents)}.",
             field=given.name,
         )
+    values = list(contents)
     if given.datatype in {"FP64", "BYTES"}:
         return Tensor(given.name, given.datatype, shape, values)
     return Tensor(given.name, given.datatype, shape, narrow(given.name, given.datatype, values))
