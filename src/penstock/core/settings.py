@@ -76,7 +76,7 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engineer says about one pipeline: the table `[name]` of `penstock.toml`."""
+    """What an engineer says about one pipeline, as far as it is part of a release."""
 
     file: str | None = None
     schedule: str | None = None
@@ -91,6 +91,113 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     serve: ServePolicy = ServePolicy()
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Most that a pipeline may use in any 24 hours; None for no limit.
+
+    Attributes:
+        cpu_s_per_day: CPU seconds of all its runs.
+        money_per_day: The same as money, at `cost.cpu_hour`.
+    """
+
+    cpu_s_per_day: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    money_per_day: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What things cost, in one currency.
+
+    Attributes:
+        cpu_hour: An hour of one core.
+        prediction: One answer.
+    """
+
+    cpu_hour: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    prediction: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class NewData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much new data is enough to retrain: both must be reached, counted since the live release.
+
+    Attributes:
+        rows: Rows, all datasets together.
+        intakes: Intakes that brought rows (a day's file is one), of the dataset that had most.
+    """
+
+    rows: Annotated[int, msgspec.Meta(ge=1)] = 1
+    intakes: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class AlertPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who hears of alerts.
+
+    Attributes:
+        webhook: URL that gets each alert as JSON.
+        slack: URL of an incoming webhook of Slack, or of anything that takes its payload.
+        email: Addresses.
+        smtp: The mail server, "smtp://host:587" or "smtps://user@host"; its password is in `PENSTOCK_SMTP_PASSWORD`.
+    """
+
+    webhook: str | None = None
+    slack: str | None = None
+    email: tuple[str, ...] = ()
+    smtp: str | None = None
+
+
+class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that an engineer says about one pipeline: the table `[name]` of `penstock.toml`.
+
+    What stands only here says how the pipeline is kept fresh. It is no part of a release: who hears of an alert
+    changes no model.
+
+    Attributes:
+        retrain_on: Which triggers start a retrain, beside the schedule and whoever asks for one.
+        timezone: The zone in which `schedule` is read, as "Europe/Berlin".
+        catch_up: Of slots missed while nothing ran, run the newest ("one"), none, or all.
+        window: Length of the windows that monitors look at.
+        alarm_budget: Most false drift alarms per window that are put up with, over all columns together.
+        priority: Which pipeline goes first when several wait; the higher.
+        cooldown: Least time between retrains that data, drift, quality, age or an upstream release ask for.
+        quarantine_after: Failures in a row after which retrains are tried less and less often.
+        intake: How often the datasets look for rows.
+        upstream: Pipelines whose releases retrain this one.
+    """
+
+    retrain_on: tuple[Literal["new_data", "drift", "quality", "stale"], ...] = ("new_data", "drift", "quality", "stale")
+    timezone: str = "UTC"
+    catch_up: Literal["one", "none", "all"] = "one"
+    window: str = "1d"
+    alarm_budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
+    priority: int = 0
+    cooldown: str = "6h"
+    quarantine_after: Annotated[int, msgspec.Meta(ge=1)] = 3
+    intake: str = "1h"
+    upstream: tuple[str, ...] = ()
+    new_data: NewData = NewData()
+    budget: Budget = Budget()
+    cost: Cost = Cost()
+    alerts: AlertPolicy = AlertPolicy()
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds."""
+        return parse_duration(self.window)
+
+    @property
+    def cooldown_s(self) -> float:
+        """Least time between retrains in seconds."""
+        return parse_duration(self.cooldown)
+
+    @property
+    def intake_s(self) -> float:
+        """Time between intakes in seconds."""
+        return parse_duration(self.intake)
+
+    @property
+    def released(self) -> Policy:
+        """The part that goes into a release."""
+        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything said outside the pipeline file.
 
@@ -100,6 +207,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ledger_url: SQLAlchemy URL of the ledger.
         workers: Most processes that run steps at once.
         engine: "local" or "ray".
+        retrains: Most runs that the worker has under way at once, over all processes that share the ledger.
         policies: Policy by pipeline name.
     """
 
@@ -109,11 +217,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     engine: str = "local"
     ray_address: str | None = None
-    policies: dict[str, Policy] = {}
+    retrains: int = 1
+    policies: dict[str, LoopPolicy] = {}
 
-    def policy(self, pipeline: str) -> Policy:
-        """Return the policy of `pipeline`; an empty one when none is written."""
-        return self.policies.get(pipeline, Policy())
+    def policy(self, pipeline: str) -> LoopPolicy:
+        """Return the policy of `pipeline`; one of defaults when none is written."""
+        return self.policies.get(pipeline, LoopPolicy())
 
 
 class _Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +231,7 @@ class _Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     workers: int | None = None
     engine: str = "local"
     ray_address: str | None = None
+    retrains: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 def load_settings(start: Path) -> Settings:
@@ -136,7 +246,7 @@ def load_settings(start: Path) -> Settings:
     file = next((d / "penstock.toml" for d in (start, *start.parents) if (d / "penstock.toml").is_file()), None)
     tables = _read_toml(file) if file is not None else {}
     platform = _convert(tables.pop("penstock", {}), _Platform, file)
-    policies = {name: _convert(table, Policy, file) for name, table in tables.items()}
+    policies = {name: _convert(table, LoopPolicy, file) for name, table in tables.items()}
     root = file.parent if file is not None else start
     env = os.environ
     home = root / env.get("PENSTOCK_HOME", platform.home)
@@ -147,6 +257,7 @@ def load_settings(start: Path) -> Settings:
         workers=int(env.get("PENSTOCK_WORKERS", platform.workers or _cores())),
         engine=env.get("PENSTOCK_ENGINE", platform.engine),
         ray_address=platform.ray_address,
+        retrains=platform.retrains,
         policies=policies,
     )
 

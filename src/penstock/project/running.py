@@ -143,7 +143,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             graph=asked,
             place=place_of(graph, tree, workspace),
             params=params,
-            policy=policy,
+            policy=policy.released,
             now=options.now,
             started_at=started_at,
             champion=None if options.without_champion else live,
