@@ -149,7 +149,7 @@ def render_page(document: dict[str, Any]) -> bytes:
         operation = methods.get("post", {})
         if "requestBody" not in operation:
             continue
-        schema = _resolve(operation["requestBody"]["content"]["application/json"]["schema"], document)
+        schema = resolve_schema(operation["requestBody"]["content"]["application/json"]["schema"], document)
         parts += [
             f"<h2><code>POST {_text(path)}</code></h2><p>{_text(operation['summary'])}</p>",
             _fields_table(schema),
@@ -163,7 +163,7 @@ def _fields_table(schema: dict[str, Any]) -> str:
     required = schema.get("required", [])
     rows = [
         f"<tr><td><code>{_text(name)}</code><td>{_text(_type_words(field))}"
-        f"<td>{'required' if name in required else _text('default ' + _json(field.get('default')))}"
+        f"<td>{'required' if name in required else _text('default ' + to_json(field.get('default')))}"
         for name, field in schema.get("properties", {}).items()
     ]
     return f"<table><tr><th>Field<th>Type<th>{''.join(rows)}</table>" if rows else "<p>No fields.</p>"
@@ -177,7 +177,7 @@ def _type_words(field: dict[str, Any]) -> str:
     if field.get("type") == "array" and "items" in field:
         return f"list of {_type_words(field['items'])}"
     if "enum" in field:
-        return "one of " + ", ".join(_json(value) for value in field["enum"])
+        return "one of " + ", ".join(to_json(value) for value in field["enum"])
     return str(field.get("type", "anything"))
 
 
@@ -187,17 +187,19 @@ def _example(path: str, schema: dict[str, Any]) -> str:
         name: schema["properties"][name].get("default", samples.get(schema["properties"][name].get("type", "")))
         for name in schema.get("required", schema.get("properties", {}))
     }
-    return f"curl -s localhost:8000{path} -H 'content-type: application/json' -d '{_json(fields)}'"
+    return f"curl -s localhost:8000{path} -H 'content-type: application/json' -d '{to_json(fields)}'"
 
 
-def _resolve(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+def resolve_schema(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema, or the one that it names; of several, the first."""
     schema = schema.get("anyOf", [schema])[0]
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     found: dict[str, Any] = document["components"]["schemas"].get(name, schema)
     return found
 
 
-def _json(value: object) -> str:
+def to_json(value: object) -> str:
+    """Return a value as JSON text."""
     return msgspec.json.encode(value).decode()
 
 

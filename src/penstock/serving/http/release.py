@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from penstock.serving.http import userpage
 from penstock.serving.http.app import App
 from penstock.serving.http.openapi import HTML, PAGE_POLICY, describe_api, render_page
 from penstock.serving.http.requests import Heads
@@ -13,7 +14,7 @@ from penstock.serving.observe.counters import Counters
 from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.plane.plane import Plane
 from penstock.serving.program.load import Program
-from penstock.serving.protocols import arrow, mlflow, typed
+from penstock.serving.protocols import arrow, feedback, mlflow, typed
 
 
 def release_app(  # noqa: PLR0913  # what one app is put together from
@@ -50,8 +51,16 @@ def page_routes(program: Program, release: str, routes: Mapping[str, Route]) -> 
     """Return the pages that tell what there is, made once."""
     document = describe_api(program, release, routes)
     functions = {name: f"/{program.pipeline}/{name}" for name in program.functions}
-    index = {"pipeline": program.pipeline, "release": release, "serve": functions, "docs": "/docs"}
+    index = {
+        "pipeline": program.pipeline,
+        "release": release,
+        "serve": functions,
+        "page": userpage.PATH,
+        "docs": "/docs",
+    }
+    own = userpage.user_pages(program, release, document, takes_feedback=feedback.PATH in routes)
     return {
+        **{path: page(reply) for path, reply in own.items()},
         "/": page(Reply(200, msgspec.json.encode(index))),
         "/openapi.json": page(Reply(200, msgspec.json.encode(document))),
         "/docs": page(Reply(200, render_page(document), kind=HTML, headers=(PAGE_POLICY,))),
