@@ -66,6 +66,21 @@ class Served:
         return 0 if opened is None else len(opened.connections)
 
 
+def echo(body: bytes, extra: bytes = b"") -> bytes:
+    """Return a request to `/echo`, with further header lines."""
+    return HEAD + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def get_request(path: str, extra: str = "") -> bytes:
+    """Return a request that reads a path, with further header lines."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode()
+
+
+def status_of(received: bytes) -> int:
+    """Return the status of the first reply."""
+    return int(received.split(b" ", 2)[1])
+
+
 def read_all(link: socket.socket) -> bytes:
     """Return everything until the server closes."""
     received = b""
