@@ -341,7 +341,7 @@ def test_lines_are_answered_as_they_come_with_ids(store: Store) -> None:
     for _ in range(2):
         into, ours = os.pipe()
         theirs, out = os.pipe()
-        lines = [b'{"n": 1}\n', b"\n", b'nonsense\n{"n": 3}']
+        lines = [b'{"n": 1}\n', b"\n", b'nonsense\n{"n": 3}\n{"n": "x"}']
 
         def feed(ours: int = ours, lines: Sequence[bytes] = lines) -> None:
             for line in lines:
@@ -356,10 +356,16 @@ def test_lines_are_answered_as_they_come_with_ids(store: Store) -> None:
         with os.fdopen(theirs, "rb") as read:
             said.append([json.loads(line) for line in read])
         os.close(into)
-    assert (counts.rows, counts.refused) == (3, 1)
-    assert [(row.get("answer"), row["error"] is None) for row in said[0]] == [(2, True), (None, False), (6, True)]
+    assert (counts.rows, counts.refused) == (4, 2)
+    assert [row["n"] for row in said[0]] == [1, None, 3, "x"]
+    assert [(row.get("answer"), row["error"] is None) for row in said[0]] == [
+        (2, True),
+        (None, False),
+        (6, True),
+        (None, False),
+    ]
     assert [row["message_id"] for row in said[0]] == [row["message_id"] for row in said[1]]
-    assert len({row["message_id"] for row in said[0]}) == 3
+    assert len({row["message_id"] for row in said[0]}) == 4
 
 
 def test_another_stream_does_not_go_on_in_the_same_directory(store: Store) -> None:

@@ -30,12 +30,14 @@ class Chunk:
     Attributes:
         refused: Why a row cannot be read, by its place; what stands at that place means nothing.
         is_text: Columns whose type nobody named are text, as they came.
+        json_columns: Columns given by `columns` whose text is JSON, since their values were of different types.
     """
 
     frame: pl.DataFrame | None = None
     objects: list[dict[str, Any]] | None = None
     refused: dict[int, str] = field(default_factory=dict)
     is_text: bool = False
+    json_columns: set[str] = field(default_factory=set)
 
     @property
     def count(self) -> int:
@@ -65,7 +67,11 @@ class Chunk:
         if self.frame is not None:
             return self.frame.select(names)
         rows = self.objects or []
-        return pl.DataFrame([series_of(name, [row.get(name) for row in rows]) for name in names])
+        values = {name: [row.get(name) for row in rows] for name in names}
+        found = pl.DataFrame([series_of(name, column) for name, column in values.items()])
+        texts = [name for name in names if found[name].dtype == pl.String]
+        self.json_columns.update(n for n in texts if any(not isinstance(value, str | None) for value in values[n]))
+        return found
 
 
 def series_of(name: str, values: list[Any]) -> pl.Series:

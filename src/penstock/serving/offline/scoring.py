@@ -99,7 +99,10 @@ def score(chunk: Chunk, function: ServeFunction, asking: Asking) -> Scored:
     frame, renamed = _assembled(chunk, kept, asked)
     return Scored(
         frame=frame,
-        json_columns=tuple(renamed.get(name, name) for name in asked.json_columns),
+        json_columns=(
+            *(renamed.get(name, name) for name in asked.json_columns),
+            *(name for name in kept if name in chunk.json_columns),
+        ),
         counts=Counts(rows=chunk.count, fallback=len(asked.fallbacks), refused=asked.refused, failed=asked.failed),
         failure=asked.failure,
     )
