@@ -15,8 +15,10 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from penstock.core.errors import InputError
 from penstock.project.serving import Address, serve_options
 from penstock.serving.processes.background import Server, start
+from penstock.serving.processes.supervisor import ServeOptions
 from project_folder import Project
 
 FILMS = """
@@ -265,6 +267,14 @@ def test_an_answer_names_its_prediction(tumours: Served, form: str) -> None:
     assert reply["id"] == "mine"
     told = {name: value["string_param"] if form == "grpc" else value for name, value in reply["parameters"].items()}
     assert (told["release"], told["prediction_id"][:1]) == ("tumours@1", "p")
+
+
+def test_a_second_server_does_not_share_the_port(films: Served, tmp_path: Path) -> None:
+    """Two servers behind one gRPC port would answer by turns."""
+    port = int(films.grpc.rpartition(":")[2])
+    options = ServeOptions(pipeline="films", home=tmp_path, current_release=lambda: None, port=0, grpc_port=port)
+    with pytest.raises(InputError, match=f"Port {port} of 127.0.0.1 cannot be used"):
+        start(options)
 
 
 @pytest.mark.parametrize("form", ["http-binary", "grpc"])

@@ -57,6 +57,9 @@ class Addresses:
 
 def _bound(host: str, port: int, option: str, *, is_shared: bool = False) -> socket.socket:
     """Return a socket that is bound; a shared one never listens, but keeps the port for sockets of the workers."""
+    if is_shared and port:
+        # Alone first: otherwise another server of this user would share the port without a word.
+        _bound(host, port, option).close()
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if is_shared else socket.SO_REUSEADDR, 1)
