@@ -29,11 +29,11 @@ from penstock.store.lake.rules import IntakeRules
 from penstock.store.lake.tidying import tidy
 
 _events = structlog.get_logger("penstock.serving")
-_ROWS_PER_BATCH = 20_000
-_BYTES_PER_BATCH = 16 * 2**20
+_ROWS_PER_BATCH = 10_000
+_BYTES_PER_BATCH = 8 * 2**20
 _SEGMENTS_PER_COMMIT = 500
 # What one commit takes in is held in memory, so it is one full segment or many small ones.
-_BYTES_PER_COMMIT = 64 * 2**20
+_BYTES_PER_COMMIT = 32 * 2**20
 # A file that is still empty may be between its making and its lock; its writer needs microseconds for that.
 _EMPTY_S = 60.0
 # A reader that takes longer than this over the segments is no reason to fill the disk.

@@ -13,7 +13,7 @@ from penstock.core import faults
 from penstock.core.clock import Clock
 from penstock.serving.predictions.records import frame, new_seed
 
-SEGMENT_BYTES = 64 * 2**20
+SEGMENT_BYTES = 32 * 2**20
 _SEGMENT_S = 600.0
 _events = structlog.get_logger("penstock.serving")
 

@@ -5,6 +5,7 @@ parent.
 """
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ from penstock.serving.processes.companions import CompactorOptions
 
 _events = structlog.get_logger("penstock.serving")
 _LONGEST_S = 300.0
+# Answers come first: what is written waits in segments as well.
+_NICE = 10
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +35,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the supervisor tells us
     # In a terminal only what somebody should look at: a line per compaction would hide it.
     log_events(is_terminal=options.is_terminal, level=logging.WARNING if options.is_terminal else logging.INFO)
+    os.nice(_NICE)
     pause_s = options.every_s
     while not told.wait(pause_s):
         # A full disk passes; until then it is asked less and less often.

@@ -5,7 +5,7 @@ until `vacuum` removes their files.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +19,16 @@ from penstock.core.records import DatasetVersion
 from penstock.store.lake import hidden, log
 from penstock.store.lake.disk import disk_errors, locked
 from penstock.store.lake.dtypes import from_stored, stored_schema
-from penstock.store.lake.files import BLOCK_ROWS, PartWriter, blocks
+from penstock.store.lake.files import BLOCK_ROWS, PartWriter
 from penstock.store.lake.log import Facts, Part
 from penstock.store.lake.rules import encode_time
 
 MANY_PARTS = 32
+# A merged file is larger than a small one by far, or it would be merged again and again.
+_SMALL_BYTES = 4 * 2**20
 _SMALL_ROWS = BLOCK_ROWS // 4
+# Rows in memory at once; a table like this is tidied beside whatever else a machine does.
+_PIECE_BYTES = 64 * 2**20
 
 
 class _Plan(NamedTuple):
@@ -69,7 +73,7 @@ def _plan(facts: Facts, parts: Sequence[Part], before: datetime | None) -> _Plan
     drop = [part for part in parts if limit is not None and _bound(part, "maxValues", time) < limit]
     rest = [part for part in parts if part not in drop]
     old = [part for part in rest if limit is not None and _bound(part, "minValues", time) < limit]
-    small = [part for part in rest if part.rows < _SMALL_ROWS and part not in old]
+    small = [p for p in rest if p.rows < _SMALL_ROWS and p.size_bytes < _SMALL_BYTES and p not in old]
     rewrite = [*old, *(small if len(small) >= MANY_PARTS else ())]
     return _Plan([part for part in rest if part not in rewrite], rewrite, drop)
 
@@ -97,8 +101,21 @@ def _rewrite(directory: Path, facts: Facts, plan: _Plan, before: datetime | None
     time = facts.version.contract.get("time")
     if before is not None and time is not None:
         kept = kept.filter(pl.col(time) >= before)
-    for block in blocks(kept.collect_batches(chunk_size=BLOCK_ROWS // 8, maintain_order=True, engine="streaming")):
-        writer.write(block)
+    for piece in _pieces(kept.collect_batches(chunk_size=BLOCK_ROWS // 64, maintain_order=True, engine="streaming")):
+        writer.write(piece)
+
+
+def _pieces(batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    pending: list[pl.DataFrame] = []
+    size_bytes = 0
+    for batch in batches:
+        pending.append(batch)
+        size_bytes += int(batch.estimated_size())
+        if size_bytes >= _PIECE_BYTES:
+            yield pl.concat(pending, rechunk=True)
+            pending, size_bytes = [], 0
+    if pending:
+        yield pl.concat(pending, rechunk=True)
 
 
 def _commit(
