@@ -25,7 +25,9 @@ SIZES = st.integers(-2, 4) | st.sampled_from([2**31, 2**63, -(2**63), 2**70])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["[1]", "{}"])
 ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
 PARAMETERS = st.dictionaries(st.sampled_from(["binary_data_size", "binary_data", "x"]), SIZES | SCALARS, max_size=2)
-BOUNDED = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOUNDED = settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,9 @@ def test_raw_tensors_come_back_bit_for_bit(data: st.DataObject) -> None:
 
 
 @given(rows=st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2), min_size=1))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_json_and_binary_tensors_give_the_same_answers(asker: Asker, rows: list[list[float]]) -> None:
     """S1: the form of a request changes nothing."""
     array = np.array(rows)

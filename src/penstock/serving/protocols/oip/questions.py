@@ -17,7 +17,7 @@ from penstock.serving.limits import Limits
 from penstock.serving.program.fields import Fields
 from penstock.serving.program.hazards import refuse_deep, refuse_hazards
 from penstock.serving.protocols.oip.models import Model, TensorSpec
-from penstock.serving.protocols.oip.tensors import Tensor, refuse, shown
+from penstock.serving.protocols.oip.tensors import NUMERIC, Tensor, refuse, shown
 from penstock.serving.refusals import RequestError
 from penstock.store.lake.dtypes import parse_dtype
 
@@ -208,7 +208,7 @@ def _field_values(spec: TensorSpec, tensor: Tensor, limits: Limits) -> list[Any]
 
 
 def _refuse_kind(spec: TensorSpec, tensor: Tensor, kinds: str) -> None:
-    if tensor.is_text or tensor.array().dtype.kind not in kinds:
+    if tensor.is_text or NUMERIC[tensor.datatype].kind not in kinds:
         raise _wrong_kind(spec, tensor)
 
 
@@ -253,7 +253,7 @@ def _from_json(tensor: Tensor, item: bytes | str, limits: Limits) -> object:
 
 
 def _elements(tensor: Tensor) -> int:
-    if math.prod(tensor.shape[1:]) != 1:
+    if len(tensor.shape) > 1 and math.prod(tensor.shape[1:]) != 1:
         raise refuse(
             f"Input {shown(tensor.name)} has shape {list(tensor.shape)}; expected [n] or [n, 1].", field=tensor.name
         )
@@ -270,14 +270,18 @@ def _refuse_rows(count: int, most: int) -> None:
 
 def _refuse_names(model: Model, tensors: tuple[Tensor, ...], specs: dict[str, TensorSpec]) -> None:
     given = {tensor.name for tensor in tensors}
-    known = ", ".join(repr(name) for name in specs) or "none"
     if len(given) != len(tensors):
         raise refuse(f"An input of model {model.name!r} is given twice; got {_listed(tensors)}.")
-    for name in given - specs.keys():
-        raise refuse(f"Model {model.name!r} has no input {shown(name)}; it has: {known}.", field=name)
+    for name in given:
+        if name not in specs:
+            raise refuse(f"Model {model.name!r} has no input {shown(name)}; it has: {_known(specs)}.", field=name)
     for name, spec in specs.items():
         if name not in given and not spec.optional:
-            raise refuse(f"Input {name!r} of model {model.name!r} is missing; it has: {known}.", field=name)
+            raise refuse(f"Input {name!r} of model {model.name!r} is missing; it has: {_known(specs)}.", field=name)
+
+
+def _known(specs: dict[str, TensorSpec]) -> str:
+    return ", ".join(repr(name) for name in specs) or "none"
 
 
 def _listed(tensors: tuple[Tensor, ...]) -> str:
