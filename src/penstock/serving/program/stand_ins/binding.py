@@ -9,7 +9,7 @@ import structlog
 from penstock.releases.manifest import Manifest
 from penstock.releases.manifest import StandIn as Proven
 from penstock.serving.program.stand_ins.equality import Tolerance, distance
-from penstock.serving.program.stand_ins.inputs import Inputs, Rows
+from penstock.serving.program.stand_ins.inputs import Inputs, in_form
 from penstock.serving.program.stand_ins.model import CALL, CalledStandIn, StandIn, Switch, switch_of
 from penstock.serving.program.stand_ins.timing import WORTH, speedup
 from penstock.serving.program.stand_ins.way import Built, NotPossibleError
@@ -82,7 +82,9 @@ def stand_in(original: Any, proven: Proven, blobs: Blobs) -> Any:
         return found
     sample: Any = codecs.load(proven.sample, blobs, verify="full")
     few = np.asarray(sample)
-    return _tried(found, original, proven, sample=few, many=np.tile(few, (_MANY // len(few), 1)))
+    many = np.tile(few, (_MANY // len(few), 1))
+    form, names = proven.forms[0], built.inputs.names
+    return _tried(found, original, proven, sample=in_form(few, form, names), many=in_form(many, form, names))
 
 
 def assembled(original: Any, built: Built, proven: Proven) -> StandIn:
@@ -93,7 +95,7 @@ def assembled(original: Any, built: Built, proven: Proven) -> StandIn:
     return kind(original, inputs, methods, Switch())
 
 
-def _tried(found: StandIn, original: Any, proven: Proven, *, sample: Rows, many: Rows) -> Any:
+def _tried(found: StandIn, original: Any, proven: Proven, *, sample: Any, many: Any) -> Any:
     """Prove and measure once more: libraries and processors differ between machines."""
     tolerance = Tolerance(relative=proven.relative, absolute=proven.absolute)
     for method in proven.methods:

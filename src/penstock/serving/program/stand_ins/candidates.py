@@ -73,7 +73,7 @@ class Candidate:
         """How its rows are read, in whatever form they come."""
         assert self.equivalent is not None  # noqa: S101 -- asked of those that have one
         known = self.equivalent.built.inputs
-        return Inputs(known.width, known.names, frozenset(FORMS), known.narrow_integers)
+        return Inputs(known.width, known.names, known.forms | frozenset(FORMS), known.narrow_integers)
 
     def watched(self) -> Any:
         """Return the model in a shape that notes the rows it is asked about, and answers itself."""

@@ -38,7 +38,7 @@ def distance(original: Any, other: Any, tolerance: Tolerance) -> float | None:
         return None
     if original.dtype != other.dtype or original.shape != other.shape:
         return None
-    one, two = np.asarray(original), np.asarray(other)
+    one, two = _array(original), _array(other)
     if one.dtype.kind != "f":
         return 0.0 if np.array_equal(one, two) else None
     if not np.allclose(two, one, rtol=tolerance.relative, atol=tolerance.absolute, equal_nan=True):
@@ -48,6 +48,10 @@ def distance(original: Any, other: Any, tolerance: Tolerance) -> float | None:
         return 0.0
     apart = np.abs(one[finite].astype(np.float64) - two[finite]) / np.maximum(np.abs(one[finite]), 1.0)
     return float(apart.max())
+
+
+def _array(value: Any) -> Any:
+    return value.detach().numpy() if type(value).__name__ == "Tensor" else np.asarray(value)
 
 
 def rounded_up(apart: float) -> float:

@@ -10,6 +10,8 @@ Rows = npt.NDArray[np.float64]
 
 # Forms in which rows may come. A stand-in reads only those for which it was proven.
 FORMS = ("float64", "float32", "integers", "list", "pandas", "polars")
+# Modules of PyTorch take these and nothing else.
+TENSOR = "tensor"
 _FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -20,7 +22,7 @@ class Inputs:
     Attributes:
         width: Number of features.
         names: Names of the features where frames must carry exactly these in this order; () to go by position.
-        forms: Forms that may be read, of `FORMS`.
+        forms: Forms that may be read, of `FORMS`; or `TENSOR` alone.
         narrow_integers: Whole numbers pass through 32-bit floats, as LightGBM does with arrays of integers.
     """
 
@@ -36,10 +38,23 @@ class Inputs:
             return self._array(given, self.forms)
         if kind is list:
             return self._list(given) if "list" in self.forms else None
+        if kind.__name__ == "Tensor":
+            return self._tensor(given) if TENSOR in self.forms else None
         if kind.__name__ != "DataFrame":
             return None
         form = kind.__module__.partition(".")[0]
         return self._frame(given) if form in self.forms else None
+
+    @property
+    def first(self) -> str:
+        """The form in which the original is asked for a proof."""
+        return TENSOR if TENSOR in self.forms else FORMS[0]
+
+    def _tensor(self, given: Any) -> Rows | None:
+        is_plain = given.device.type == "cpu" and not given.requires_grad and str(given.dtype) == "torch.float32"
+        if not is_plain or given.ndim != 2 or given.shape[1] != self.width or not given.shape[0]:
+            return None
+        return np.ascontiguousarray(given.numpy(), np.float64)
 
     def _array(self, given: Any, forms: frozenset[str] | tuple[str, ...]) -> Rows | None:
         if given.ndim != 2 or given.shape[1] != self.width or not given.shape[0]:
@@ -89,6 +104,10 @@ def in_form(rows: Rows, form: str, names: tuple[str, ...]) -> Any:
             return np.clip(np.nan_to_num(np.round(rows)), -(2**31), 2**31).astype(np.int64)
         case "list":
             return rows.tolist()
+        case "tensor":
+            import torch  # noqa: PLC0415 -- optional dependency
+
+            return torch.from_numpy(rows.astype(np.float32))
         case "pandas":
             import pandas as pd  # noqa: PLC0415 -- optional dependency
 

@@ -11,7 +11,7 @@ from penstock.releases.manifest import StandIn as Proven
 from penstock.serving.program.stand_ins.binding import ORIGINAL
 from penstock.serving.program.stand_ins.candidates import Candidate, Equivalent, made_up, reason
 from penstock.serving.program.stand_ins.equality import Tolerance, distance, rounded_up
-from penstock.serving.program.stand_ins.inputs import FORMS, Rows, in_form
+from penstock.serving.program.stand_ins.inputs import FORMS, TENSOR, Rows, in_form
 from penstock.serving.program.stand_ins.model import Compute
 from penstock.serving.program.stand_ins.timing import speedup
 from penstock.serving.program.stand_ins.way import NotPossibleError
@@ -59,13 +59,15 @@ def gains(candidate: Candidate, proven: Proven) -> dict[str, float]:
     """
     assert candidate.equivalent is not None  # noqa: S101 -- it is what was proven
     rows = candidate.rows()
+    inputs = candidate.equivalent.built.inputs
     many = np.tile(rows, (-(-_BATCH // len(rows)), 1))[:_BATCH]
+    one, all_of_them = (in_form(part, inputs.first, inputs.names) for part in (rows[:1], many))
     ask, compute = getattr(candidate.model, proven.methods[0]), candidate.equivalent.built.methods[proven.methods[0]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
-            "one_row": round(speedup(lambda: ask(rows[:1]), lambda: compute(rows[:1]), budget_s=_BUDGET_S), 1),
-            "thousand_rows": round(speedup(lambda: ask(many), lambda: compute(many), budget_s=_BUDGET_S), 1),
+            "one_row": round(speedup(lambda: ask(one), lambda: compute(rows[:1]), budget_s=_BUDGET_S), 1),
+            "thousand_rows": round(speedup(lambda: ask(all_of_them), lambda: compute(many), budget_s=_BUDGET_S), 1),
         }
 
 
@@ -84,15 +86,16 @@ def _evidence(candidate: Candidate) -> _Evidence:
     if not len(real):
         return _Evidence(real, real, None)
     mixed, sample = made_up(real)
-    methods = list(candidate.equivalent.built.methods) if candidate.equivalent is not None else []
-    is_usable = _answers_all(candidate.model, methods, mixed) and _answers_all(candidate.model, methods, sample)
+    is_usable = all(_answers_all(candidate, rows) for rows in (mixed, sample))
     return _Evidence(real, np.concatenate([mixed, sample]), sample) if is_usable else _Evidence(real, real[:0], None)
 
 
-def _answers_all(model: Any, methods: list[str], rows: Rows) -> bool:
+def _answers_all(candidate: Candidate, rows: Rows) -> bool:
+    assert candidate.equivalent is not None  # noqa: S101 -- rows are made up for those that have one
+    built = candidate.equivalent.built
     try:
-        for method in methods:
-            getattr(model, method)(rows)
+        for method in built.methods:
+            getattr(candidate.model, method)(in_form(rows, built.inputs.first, built.inputs.names))
     except Exception:  # noqa: BLE001 -- a model may refuse rows that no data ever held; then none are made up
         return False
     return True
@@ -103,8 +106,9 @@ def _proven(model: Any, equivalent: Equivalent, evidence: _Evidence, blobs: Blob
         raise NotPossibleError("there are no rows of the pipeline to prove it on")
     built, tolerance, rows = equivalent.built, equivalent.way.tolerance, evidence.rows
     apart, answered = 0.0, np.ones(len(rows), bool)
+    given = in_form(rows, built.inputs.first, built.inputs.names)
     for name, compute in built.methods.items():
-        farthest, own = _compared(getattr(model, name)(rows), rows, compute, name=name, tolerance=tolerance)
+        farthest, own = _compared(getattr(model, name)(given), rows, compute, name=name, tolerance=tolerance)
         apart, answered = max(apart, farthest), answered & own
     real = int(answered[: len(evidence.real)].sum())
     if not real:
@@ -154,11 +158,10 @@ def _apart(expected: Any, found: Any, name: str, tolerance: Tolerance) -> float:
 
 def _proven_forms(model: Any, equivalent: Equivalent, evidence: _Evidence) -> tuple[str, ...]:
     """Return the forms of rows in which both are asked the same and answer the same; arrays of doubles first."""
-    found = [
-        form for form in FORMS if form in equivalent.built.inputs.forms and _holds(model, equivalent, evidence, form)
-    ]
-    if "float64" not in found:
-        raise NotPossibleError("arrays of doubles are not what it answers")
+    known = [form for form in (*FORMS, TENSOR) if form in equivalent.built.inputs.forms]
+    found = [form for form in known if _holds(model, equivalent, evidence, form)]
+    if equivalent.built.inputs.first not in found:
+        raise NotPossibleError(f"rows as {equivalent.built.inputs.first} are not what it answers")
     return tuple(found)
 
 

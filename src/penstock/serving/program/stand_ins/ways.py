@@ -6,11 +6,12 @@ release holds follows from the model and its rows, never from how long something
 
 from penstock.serving.program.stand_ins.boosting import LightGBMRows
 from penstock.serving.program.stand_ins.folding import Fold
+from penstock.serving.program.stand_ins.networks import OnnxModule
 from penstock.serving.program.stand_ins.onnx import OnnxScikit
 from penstock.serving.program.stand_ins.trees import Trees
 from penstock.serving.program.stand_ins.way import Way
 
-WAYS: tuple[Way, ...] = (Fold(), LightGBMRows(), Trees(), OnnxScikit())
+WAYS: tuple[Way, ...] = (Fold(), LightGBMRows(), Trees(), OnnxScikit(), OnnxModule())
 
 
 def ways_for(model: object) -> tuple[Way, ...]:
