@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -384,3 +385,25 @@ def test_an_empty_input_gives_an_empty_result(shop: Shop) -> None:
     (shop.root / "in.jsonl").touch()
     assert shop.batch("price", "in.jsonl").counts.rows == 0
     assert shop.parts() == []
+
+
+def test_memory_stays_flat_whatever_the_size(shop: Shop) -> None:
+    """L2: ten times the rows take no more memory, in the process that answers."""
+    peaks = []
+    for count in (100_000, 1_000_000):
+        numbers = pl.int_range(count, eager=True)
+        rows = pl.DataFrame({"x": numbers / 7, "name": pl.Series(["abc"]).new_from_index(0, count), "y": numbers})
+        rows.write_parquet(shop.root / f"{count}.parquet", row_group_size=100_000)
+        del rows, numbers
+        seen: list[int] = []
+
+        def look(progress: Progress, seen: list[int] = seen) -> None:
+            me = psutil.Process()
+            workers = [child.memory_info().rss for child in me.children() if child.is_running()]
+            seen.append(max([0, *workers]))
+
+        out = shop.root / f"out-{count}"
+        found = shop.batch("score", f"{count}.parquet", cut=Cut(), batch_rows=4096, out=out, on_progress=look)
+        assert found.counts.rows == count
+        peaks.append(max(seen))
+    assert peaks[1] < peaks[0] + 50 * 2**20
