@@ -15,20 +15,27 @@ from benchmarks.serving.rounds import Plan, Run, Turn, read, selected
 from benchmarks.serving.servers import ceiling, ours, ours_on_both_cores, peers
 
 MODELS = ("linear", "trees")
-ALL = ("16", "64", "steady", "batch")
-BOTH = (0, 1)
+ROWS = ("16", "64", "batch")
+PEERS = {"linear": {"*": ROWS, "v2": ("16",)}, "trees": {"*": ("16", "batch"), "v2": ("16",)}}
+OURS = {
+    "typed rows": ("16", "64", "steady", "batch"),
+    "typed fields": ("16", "64"),
+    "OIP": ("16", "64", "batch"),
+    "invocations": ("16",),
+}
+PLAIN = {"linear": ("16", "64", "steady", "batch"), "trees": ("16",)}
+GENERATOR, BOTH = 1, (0, 1)
 
 
 def turns(model: str) -> list[Turn]:
     """Return one round of a model: everyone once, ours with each way to be asked."""
-    found = [Turn(server=ceiling(), loads=("16", "64", "steady"))] if model == "linear" else []
-    found += [Turn(server=server, loads=ALL) for server in peers(model)]
-    found += [Turn(server=ours(model, compiled=True), loads=ALL), Turn(server=ours(model, compiled=False), loads=ALL)]
+    found = [Turn(server=ceiling(), loads={"*": ("16", "64", "steady")})] if model == "linear" else []
+    found += [Turn(server=server, loads=PEERS[model]) for server in peers(model)]
+    found.append(Turn(server=ours(model, compiled=True), loads=OURS))
+    found.append(Turn(server=ours(model, compiled=False), loads={"typed rows": PLAIN[model]}))
     if model == "linear":
-        found += [
-            Turn(server=ours_on_both_cores(model, workers), loads=("16", "batch"), routes=("typed rows",), cores=BOTH)
-            for workers in (1, 2)
-        ]
+        both = {"typed rows": ("16", "64", "batch")}
+        found += [Turn(server=ours_on_both_cores(model, workers), loads=both, cores=BOTH) for workers in (1, 2)]
     return found
 
 
@@ -53,6 +60,7 @@ def main() -> int:
         if not has_generator():
             sys.exit("This benchmark needs wrk: apt-get install wrk")
         prefer(os.getpid())
+        os.sched_setaffinity(0, {GENERATOR})
         make_projects(options.scratch, models, python_of(options.peers, "penstock"))
         plan = Plan(scratch=options.scratch, peers=options.peers, seconds=options.seconds, rounds=options.rounds)
         Run(plan, out).rounds(selected([turn for model in models for turn in turns(model)], options.servers))

@@ -53,7 +53,6 @@ class Tree:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        prefer(self._process.pid)
 
     @property
     def has_ended(self) -> bool:
@@ -63,6 +62,11 @@ class Tree:
     def last_words(self, lines: int = 6) -> str:
         """Return the end of what it said."""
         return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    def prefer(self) -> None:
+        """Give every process of the tree the niceness of this one; servers start sessions of their own."""
+        for pid in _members(self._process.pid):
+            prefer(pid)
 
     def usage(self) -> Usage:
         """Return what the tree has used until now."""

@@ -10,7 +10,7 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -49,17 +49,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One turn of a server: which routes and loads, and the cores it may use."""
+    """One turn of a server: the loads by name of the route, "*" for all others; and the cores it may use."""
 
     server: Server
-    loads: tuple[str, ...]
-    routes: tuple[str, ...] = ()  # by name; all when empty
+    loads: Mapping[str, tuple[str, ...]]
     cores: tuple[int, ...] = (_SERVER_CORE,)
 
-    @property
-    def asked(self) -> tuple[Route, ...]:
-        """The routes that are asked."""
-        return tuple(route for route in self.server.routes if not self.routes or route.name in self.routes)
+    def asked(self) -> Iterator[tuple[Route, tuple[str, ...]]]:
+        """Yield the routes that are asked, each with its loads."""
+        for route in self.server.routes:
+            if loads := self.loads.get(route.name, self.loads.get("*", ())):
+                yield route, loads
 
 
 class Run:
@@ -102,25 +102,24 @@ class Run:
             log=folder / "server.log",
         )
         try:
-            reason = self._await_answer(tree, turn, port)
+            reason = self._await_answer(tree, server, port)
             self._write(server, {"load": "start", "seconds": time.perf_counter() - begun, "failed": reason})
             if not reason:
-                for sample in self._measure(Target(tree, turn.asked[0], port, folder, _generator(turn)), turn):
+                for sample in self._measure(Target(tree, server.routes[0], port, folder, _generator(turn)), turn):
                     self._write(server, {"round": number, **sample})
         finally:
             tree.stop()
 
     def _measure(self, target: Target, turn: Turn) -> Iterator[dict[str, object]]:
-        for route in turn.asked:
+        for route, loads in turn.asked():
             reached = Target(target.tree, route, target.port, target.folder, target.cores)
             if wrong := self._wrong(reached, turn.server):
                 yield {"route": route.name, "load": "answer", "failed": wrong}
                 continue
+            target.tree.prefer()
             burst(reached, "16", seconds=1)  # warm
             _await_rest(target.tree)
-            for load in turn.loads:
-                if load == "batch" and not route.takes_many:
-                    continue
+            for load in loads:
                 yield {"route": route.name, "load": load, **self._burst(reached, turn.server, load)}
         usage = target.tree.usage()
         yield {"load": "memory", "memory_bytes": usage.memory_bytes, "largest_bytes": usage.largest_bytes}
@@ -149,11 +148,12 @@ class Run:
         near = any(abs(number - expected) < _EQUAL for number in samples.numbers(answer))
         return "" if near else f"expected {expected}, got {json.dumps(answer)[:200]}"
 
-    def _await_answer(self, tree: Tree, turn: Turn, port: int) -> str:
+    def _await_answer(self, tree: Tree, server: Server, port: int) -> str:
         """Return "" once the first route answers, else why it does not."""
-        rows, reason, route = samples.requests(1), "", turn.asked[0]
+        rows, reason, route = samples.requests(1), "", server.routes[0]
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline and not tree.has_ended:
+            tree.prefer()
             try:
                 _ask(port, route, rows)
             except (OSError, httpx.HTTPError) as error:

@@ -32,7 +32,6 @@ class Route:
     name: str
     path: str
     form: str
-    takes_many: bool = True
 
 
 Command = Callable[[Place], list[str]]
@@ -168,7 +167,7 @@ def _ours(name: str, model: str, *, workers: int) -> Server:
     routes = (
         Route("typed rows", f"/{model}/score", "rows"),
         Route("OIP", "/v2/models/score/infer", "oip"),
-        Route("typed fields", f"/{model}/score_one", "values", takes_many=False),
+        Route("typed fields", f"/{model}/score_one", "values"),
         Route("invocations", "/invocations", "inputs"),
     )
     return Server(
