@@ -1,8 +1,10 @@
 """Connections on raw sockets: order, bounds in time and size, and every way in which a request can be wrong."""
 
 import contextlib
+import fcntl
 import socket
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +31,11 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0
     while not condition():
         assert time.monotonic() < deadline, f"waited too long until {what}"
         threading.Event().wait(0.01)
+
+
+def unread_bytes(link: socket.socket) -> int:
+    """Return how many bytes sent on a connection its other end has not acknowledged."""
+    return int.from_bytes(fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def test_one_connection_answers_many_requests(served: Served) -> None:
@@ -88,6 +95,23 @@ def test_bodies_may_come_in_pieces_and_in_chunks(served: Served) -> None:
             for place in range(len(message)):
                 link.sendall(message[place : place + 1])
             assert read_reply(link)[2] == b"hello world"
+
+
+def test_a_head_that_was_seen_before_may_come_without_its_body(served: Served) -> None:
+    """Most clients send head and body apart; both are waited for, wherever the bytes are cut, and not for ever."""
+    message = echo(b"hello", b"X-Apart: 1\r\n")
+    with served.connect() as link:
+        for cut in (len(message), len(message) - 5, len(message) - 2, len(message) - 7, len(message) - 5):
+            link.sendall(message[:cut])
+            wait_until(lambda: unread_bytes(link) == 0, "the first part is read")
+            link.sendall(message[cut:] + (message if cut == len(message) - 2 else b""))
+            assert read_reply(link)[::2] == (200, b"hello")
+        assert read_reply(link)[::2] == (200, b"hello")
+        link.sendall(message[:-5])
+        assert read_reply(link)[0] == 408
+        with contextlib.suppress(ConnectionError):
+            link.sendall(b"hello")
+        assert read_all(link) == b""
 
 
 def test_a_trailer_changes_nothing(served: Served) -> None:

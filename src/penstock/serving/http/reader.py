@@ -100,7 +100,17 @@ class Reader:
     """
 
     __slots__ = (
-        *("_body", "_exchanges", "_fed", "_has_completed", "_head", "_head_bytes", "_headers", "_is_replayed"),
+        *(
+            "_body",
+            "_early",
+            "_exchanges",
+            "_fed",
+            "_has_completed",
+            "_head",
+            "_head_bytes",
+            "_headers",
+            "_is_replayed",
+        ),
         *("_parser", "_refusal", "_route", "_shared", "_target", "_unknown", "_wire_bytes"),
         *("due_s", "owes_continue", "phase"),
     )
@@ -109,7 +119,8 @@ class Reader:
         self._shared = shared
         self._exchanges = exchanges
         self._parser = httptools.HttpRequestParser(self)
-        self._fed: bytes | None = None  # the bytes being parsed, while they may be one request and nothing else
+        self._fed: bytes | None = None  # the bytes being parsed, until the first head in them is whole
+        self._early = b""  # a known head whose body had not come with it
         self._has_completed = self._is_replayed = False
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
@@ -124,15 +135,17 @@ class Reader:
 
     def read(self, data: bytes) -> None:
         """Parse what came; requests that are whole are handed on before this returns."""
+        if self.phase is _DEAF:
+            return
+        if self._early:
+            data, self._early = self._early + data, b""
+            self.phase = _IDLE
         if self.phase is _IDLE:
-            known = self._shared.known.get(data[: data.find(_HEAD_END) + 4])
-            if known is not None and known.size == len(data):
-                self._unknown = 0
-                head = known.head
-                self._hand_over(head, known.route, data[-head.length :] if head.length else b"")
+            end = data.find(_HEAD_END) + 4
+            known = self._shared.known.get(data[:end])
+            if known is not None and self._is_read(known, data, end):
                 return
-        if self.phase is not _DEAF:
-            self._feed(data)
+        self._feed(data)
 
     def expect(self) -> None:
         """Wait for the next request, or its rest; the last one has been replied to."""
@@ -151,7 +164,7 @@ class Reader:
     def close(self) -> None:
         """Let go of everything."""
         self.phase = _DEAF
-        self._body = b""
+        self._body = self._early = b""
         del self._parser  # it holds this reader's methods, and they the reader
 
     # What the parser tells.
@@ -203,12 +216,14 @@ class Reader:
         found = self._shared.app.admit(head.request, head.length)
         if isinstance(found, Route):
             self._route = found
+            self._learn(head, found)
             self.owes_continue = head.waits
         elif head.waits or not 0 <= head.length <= _DROPPED_BYTES:
             self._end(found)
             raise _Stop
         else:
             self._refusal = found
+        self._fed = None
 
     def on_body(self, data: bytes) -> None:
         """Take a part of the body."""
@@ -238,10 +253,23 @@ class Reader:
         if refusal is not None:
             self._exchanges.say(refusal, head)
         elif route is not None:
-            self._learn(head, route)
             self._hand_over(head, route, body)
 
     # What follows from it.
+
+    def _is_read(self, known: _Known, data: bytes, end: int) -> bool:
+        """Read a request with a known head, if it is whole; hold the head when nothing of its body is there yet."""
+        head = known.head
+        if known.size == len(data):
+            self._unknown = 0
+            self._hand_over(head, known.route, data[end:])
+            return True
+        if end < len(data):
+            return False
+        self._early = data
+        self.phase = _BODY
+        self.due_s = self._shared.now_s + self._shared.limits.receive_s
+        return True
 
     def _feed(self, data: bytes) -> None:
         self._fed = data if self.phase is _IDLE else None
@@ -291,8 +319,8 @@ class Reader:
         self._feed(b"POST / HTTP/1.1\r\n" + framing + _HEAD_END + rest)
 
     def _learn(self, head: Head, route: Route) -> None:
-        """Remember a head that came whole with its body, alone in one read, when nothing but its bytes decides."""
-        data, self._fed = self._fed, None
+        """Remember a head that came whole, first in what was read, when nothing but its bytes decides."""
+        data = self._fed
         # A caller whose heads always differ would only push out those of others.
         self._unknown += 1
         if self._unknown > _UNKNOWN_HEADS and self._unknown % _UNKNOWN_HEADS:
@@ -300,8 +328,8 @@ class Reader:
         if data is None or not head.is_plain or not head.is_kept or not data[:1].isalpha():
             return
         end = data.find(_HEAD_END) + 4
-        if end <= _KNOWN_HEAD_BYTES and end + head.length == len(data):
-            self._shared.learn(data[:end], _Known(head, route, len(data)))
+        if end <= _KNOWN_HEAD_BYTES:
+            self._shared.learn(data[:end], _Known(head, route, end + head.length))
 
     def _hand_over(self, head: Head, route: Route, body: bytes) -> None:
         request = head.request
