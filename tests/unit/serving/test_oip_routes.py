@@ -253,6 +253,19 @@ def test_only_the_outputs_that_are_wanted_are_told(asker: Asker) -> None:
     assert "no output 'scores'; it has: 'label', 'score', 'reason'" in refused(asker.infer("judge", wrong))
 
 
+@pytest.mark.parametrize(
+    ("rest", "says"),
+    [
+        ({"parameters": {"sequence_id": 7}}, "remember nothing"),
+        ({"outputs": [{"name": "label", "parameters": {"classification": 3}}]}, "classification"),
+        ({"outputs": [{"name": "label"}, {"name": "label"}]}, "requested twice"),
+    ],
+)
+def test_what_this_server_does_not_have_is_refused_not_ignored(asker: Asker, rest: Any, says: str) -> None:
+    """S1: a request never means something else here than at another server."""
+    assert says in refused(asker.infer("judge", body_of(tensor("text", "BYTES", [1], ["a"]), **rest)))
+
+
 def test_a_failed_function_answers_in_the_protocols_shape(asker: Asker) -> None:
     """S5: the caller learns that it failed, and nothing of the values."""
     reply = asker.infer("broken", body_of(tensor("n", "INT64", [1], [1])))

@@ -245,6 +245,13 @@ def test_raw_and_typed_contents_are_not_mixed(channel: grpc.Channel) -> None:
     assert "2 raw contents belong to 1 inputs" in status_of(channel, "ModelInfer", request)[1]
 
 
+def test_a_sequence_is_refused(channel: grpc.Channel) -> None:
+    """S1: what this server does not have is not ignored."""
+    request = typed("mean", "rows", "FP64", [1, 3], fp64_contents=[1, 2, 3])
+    request.parameters["sequence_id"].int64_param = 7
+    assert "remember nothing" in status_of(channel, "ModelInfer", request)[1]
+
+
 def test_a_compressed_message_is_bounded_by_its_whole_size(channel: grpc.Channel) -> None:
     """Fault 23: what unpacks to more than a message may have is refused."""
     bomb = raw("mean", "rows", "FP64", [1, 3], bytes(2**26))

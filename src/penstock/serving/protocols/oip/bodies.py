@@ -154,10 +154,11 @@ def wanted_of(request: InferRequest) -> Wanted:
     """Return how the caller wants the reply.
 
     Raises:
-        RequestError: An output is named twice.
+        RequestError: An output is named twice, or the request is part of a sequence.
     """
     if request.parameters is None and request.outputs is None:
         return _ALL if request.id is None else Wanted(request.id)
+    refuse_sequence(request.parameters)
     is_binary = bool((request.parameters or {}).get("binary_data_output", False))
     if not request.outputs:
         return Wanted(request.id, None, {}, is_binary)
@@ -187,6 +188,20 @@ def refuse_foreign(name: str, parameters: Parameters | None) -> None:
                 field=name,
                 hint="send data as JSON or with binary_data_size",
             )
+
+
+def refuse_sequence(parameters: Parameters | None) -> None:
+    """Refuse a request that counts on what was asked before it.
+
+    Raises:
+        RequestError: It is part of a sequence.
+    """
+    if parameters and parameters.get("sequence_id"):
+        raise refuse(
+            "The request is part of a sequence, and the functions served here remember nothing between requests.",
+            field="sequence_id",
+            hint="leave sequence_id out",
+        )
 
 
 def _refuse_many_values(head: bytes) -> None:

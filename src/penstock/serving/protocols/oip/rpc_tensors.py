@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.serving.plane.questions import Answered
 from penstock.serving.protocols.oip import inference_pb2 as pb
-from penstock.serving.protocols.oip.bodies import Inferred, Parameters, Wanted, refuse_foreign
+from penstock.serving.protocols.oip.bodies import Inferred, Parameters, Wanted, refuse_foreign, refuse_sequence
 from penstock.serving.protocols.oip.models import Model
 from penstock.serving.protocols.oip.tensors import (
     Tensor,
@@ -40,6 +40,7 @@ def read_message(request: pb.ModelInferRequest) -> Inferred:
     """
     for given in request.inputs:
         refuse_foreign(given.name, parameters_of(given.parameters))
+    refuse_sequence(parameters_of(request.parameters))
     refuse_many(request.inputs)
     is_raw = len(request.raw_input_contents) > 0
     if is_raw and len(request.raw_input_contents) != len(request.inputs):
