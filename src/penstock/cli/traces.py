@@ -152,7 +152,9 @@ def _print_trace(console: Console, found: Traced, now: datetime) -> None:
 
 
 def _told(one: TruthShown) -> str:
-    return f"{_short(one.detail if one.value is None else one.value, _SHORT)} ({one.source})"
+    is_open = one.source == "outcome" and isinstance(one.detail, dict) and not one.detail.get("whole")
+    said = _short(one.detail if one.value is None else one.value, _SHORT)
+    return f"{said}{' so far' if is_open else ''} ({one.source})"
 
 
 def _asked(one: Prediction) -> Iterator[tuple[str, str]]:

@@ -52,7 +52,7 @@ def outcomes(
         table.add_row(one.name, *counts, f"{one.as_of:%Y-%m-%d %H:%M} UTC")
     console.print(table)
     whole = sum(one.whole for one in found.outcomes)
-    console.print(f"{counted(whole, 'prediction')} of them will not be asked about again.", style="dim")
+    console.print(f"{whole:,} of them are final; about the others more may come.", style="dim")
     return 0
 
 

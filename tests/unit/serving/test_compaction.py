@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -186,6 +187,28 @@ def test_damaged_frames_are_counted_and_set_aside(tmp_path: Path) -> None:
     assert (done.predictions, done.damaged, done.torn) == (2, 1, 1)
     aside = sorted(damaged_folder(tmp_path, "movies").iterdir())
     assert [file.read_bytes() for file in aside] == [bytes(data[size : 2 * size]), bytes(data[3 * size : -5])]
+
+
+def test_rows_that_cannot_be_read_again_keep_their_answers(tmp_path: Path) -> None:
+    """Answers are rows all the same; what was sent is set aside as it came, each request by itself."""
+    log = open_log(tmp_path)
+    many: dict[str, Any] = {
+        "fields": msgspec.Raw(b"{}"),
+        "answer": msgspec.Raw(b"[1,2]"),
+        "count": 2,
+        "kind": "of-tomorrow",
+    }
+    ids = [log.new_id(NOW) for _ in range(2)]
+    log.append([entry(one, **many) for one in ids], [b"first", b"second"])
+    log.close()
+    done = compact(tmp_path, "movies")
+    assert (done.predictions, done.damaged) == (4, 2)
+    found = find_prediction(tmp_path, "movies", f"{ids[1]}-1")
+    assert (found.fields, found.answer) == (None, 2)
+    aside = sorted(damaged_folder(tmp_path, "movies").iterdir())
+    assert [file.read_bytes().endswith(end) for file, end in zip(aside, (b"first", b"second"), strict=True)] == [
+        True
+    ] * 2
 
 
 def test_a_full_disk_leaves_the_segments_where_they_are(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ class Kept:
         folder: Where its segments lie.
         key: Columns that name a row; () where rows only come, since what was said last need not arrive last.
         time: Column by which rows become too old.
-        rows: The rows of a frame; raises `msgspec.DecodeError` when it holds something else.
+        rows: The rows of a frame, and whether all of it could be read; raises `msgspec.DecodeError` when it holds
+            something else.
         frame: Makes rows a frame of the table.
     """
 
@@ -79,7 +80,7 @@ class Kept:
     folder: Path
     key: tuple[str, ...]
     time: str
-    rows: Callable[[Frame], Sequence[Any]]
+    rows: Callable[[Frame], tuple[Sequence[Any], bool]]
     frame: Callable[[Sequence[Any]], pl.DataFrame]
 
 
@@ -210,10 +211,12 @@ class _Work:
 
     def _rows_of(self, name: str, part: Frame) -> Sequence[Any]:
         try:
-            return self._kept.rows(part)
+            rows, is_whole = self._kept.rows(part)
         except msgspec.DecodeError:
-            self._set_aside(name, Damage(0, frame(part.json, attached=part.attached), is_torn=False))
-            return ()
+            rows, is_whole = (), False
+        if not is_whole:
+            self._set_aside(name, Damage(part.at, frame(part.json, attached=part.attached), is_torn=False))
+        return rows
 
     def _set_aside(self, name: str, damage: Damage) -> None:
         if damage.is_torn:
@@ -252,12 +255,13 @@ def damaged_folder(home: Path, pipeline: str) -> Path:
     return predictions_folder(home, pipeline) / "damaged"
 
 
-def _answers(part: Frame) -> Sequence[Any]:
-    return explode(part).rows
+def _answers(part: Frame) -> tuple[Sequence[Any], bool]:
+    found = explode(part)
+    return found.rows, found.is_whole
 
 
-def _truths(part: Frame) -> Sequence[Any]:
-    return (truth.truth_of_frame(part),)
+def _truths(part: Frame) -> tuple[Sequence[Any], bool]:
+    return (truth.truth_of_frame(part),), True
 
 
 def _is_finished(path: Path) -> bool:

@@ -64,7 +64,7 @@ class Joined(Record, frozen=True, kw_only=True):
 def due_predictions(home: Path, pipeline: str, window: Window, shapes: Mapping[str, Shape]) -> Iterator[pl.DataFrame]:
     """Yield the answered predictions whose truth is not whole yet, typed, oldest first, in parts of bounded size."""
     asked = predictions_frame(home, pipeline, until=window.now).filter(pl.col("answer") != "null")
-    settled = _said(home, pipeline, window.name).filter(pl.col("is_whole")).select(ID)
+    settled = outcomes_frame(home, pipeline, window.name).filter(pl.col("is_whole")).select(ID)
     due = asked.join(settled, on=ID, how="anti")
     hours = due.group_by(pl.col("at").dt.truncate("1h").alias("hour")).agg(pl.len().alias("count"))
     for start, end in _spans(hours.sort("hour").collect(engine="streaming")):
@@ -114,11 +114,12 @@ def truths_of(result: object, asked: pl.DataFrame, window: Window, known: Mappin
 
 def known_outcomes(home: Path, pipeline: str, name: str) -> dict[str, str]:
     """Return what is written of an outcome where more may still come, by prediction."""
-    rows = _said(home, pipeline, name).filter(~pl.col("is_whole")).select(ID, "value", "detail")
+    rows = outcomes_frame(home, pipeline, name).filter(~pl.col("is_whole")).select(ID, "value", "detail")
     return {found: _said_as(value, detail) for found, value, detail in rows.collect(engine="streaming").iter_rows()}
 
 
-def _said(home: Path, pipeline: str, name: str) -> pl.LazyFrame:
+def outcomes_frame(home: Path, pipeline: str, name: str) -> pl.LazyFrame:
+    """Return what an outcome function found: the columns of feedback, and `is_whole` where nothing more can come."""
     rows = feedback_frame(home, pipeline).filter(pl.col("source") == "outcome", pl.col("name") == name)
     return rows.with_columns(pl.col("detail").str.starts_with('{"whole":true').fill_null(value=False).alias("is_whole"))
 

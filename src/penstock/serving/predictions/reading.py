@@ -131,7 +131,7 @@ def _whole(
             parts.append(_in_span(_with_columns(scan, schema), span))
         frames = (frame for path in paths for frame in _good_frames(path))
         while batch := list(itertools.islice(frames, _ROWS_PER_FRAME)):
-            rows = [row for frame in batch for row in kept.rows(frame)]
+            rows = [row for frame in batch for row in kept.rows(frame)[0]]
             parts.append(_in_span(kept.frame(rows).lazy(), span).collect().lazy())
     return pl.concat(parts)
 

@@ -114,10 +114,12 @@ class Frame(msgspec.Struct, frozen=True):
     Attributes:
         json: The entry.
         attached: Rows as they were sent, or None.
+        at: Offset in the segment.
     """
 
     json: bytes
     attached: bytes | None
+    at: int = 0
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -210,7 +212,7 @@ def frames_of(descriptor: int, seed: int) -> Iterator[Frame | Damage]:
         while place < len(data):
             payload = _payload_at(data, place, seed)
             if payload is not None:
-                yield _decode(payload, has_rows=data[place : place + 4] == _WITH_ROWS)
+                yield _decode(payload, place, has_rows=data[place : place + 4] == _WITH_ROWS)
                 place += _HEAD.size + len(payload)
                 continue
             after = _next_good(data, place + 1, seed)
@@ -223,7 +225,7 @@ def frame_at(data: mmap.mmap, place: int, seed: int) -> Frame | None:
     for start, has_rows in ((place - _HEAD.size, False), (place - _HEAD.size - _LENGTH.size, True)):
         payload = _payload_at(data, start, seed) if start >= 0 else None
         if payload is not None:
-            return _decode(payload, has_rows=has_rows)
+            return _decode(payload, start, has_rows=has_rows)
     return None
 
 
@@ -245,9 +247,9 @@ def _payload_at(data: mmap.mmap, place: int, seed: int) -> bytes | None:
     return payload if zlib.crc32(payload, seed) == checksum else None
 
 
-def _decode(payload: bytes, *, has_rows: bool) -> Frame:
+def _decode(payload: bytes, at: int, *, has_rows: bool) -> Frame:
     if not has_rows:
-        return Frame(payload, None)
+        return Frame(payload, None, at)
     (length,) = _LENGTH.unpack_from(payload)
     end = _LENGTH.size + length
-    return Frame(payload[_LENGTH.size : end], payload[end:])
+    return Frame(payload[_LENGTH.size : end], payload[end:], at)
