@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from oip_program import COLUMNS, Asker, loaded_program
+from oip_program import COLUMNS, Asker, body_of, loaded_program, tensor
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Reply
 from penstock.serving.protocols.oip.tensors import DATATYPES, NUMERIC, raw_of, tensor_of_raw
@@ -106,6 +106,59 @@ def test_nearly_right_requests_are_answered_or_refused(
     check(asker.infer(model, *request))
 
 
+def right_requests() -> list[tuple[str, bytes, int | None]]:
+    """Return requests that are answered: model, body and length of the JSON."""
+    texts = b"\x01\0\0\0a\x02\0\0\0\xc3\xa4"
+    binary = [
+        ("echo", [tensor("rows", "FP32", [2, 2], binary_data_size=16)], np.ones(4, "<f4").tobytes()),
+        ("judge", [tensor("text", "BYTES", [2], binary_data_size=len(texts))], texts),
+    ]
+    plain = [
+        ("recommend", [tensor("user_id", "INT64", [2], [1, 2]), tensor("k", "INT8", [2], [1, 2])]),
+        ("judge", [tensor("text", "BYTES", [1], ["a"]), tensor("tags", "BYTES", [1], ['["b"]'])]),
+        (
+            "describe",
+            [
+                tensor("x", "FP64", [1], [0.5]),
+                tensor("n", "INT32", [1], [1]),
+                tensor("name", "BYTES", [1], ["a"]),
+                tensor("tags", "BYTES", [1], ["[]"]),
+            ],
+        ),
+        ("echo", [tensor("rows", "FP64", [2, 2], [[1.5, 2.5], [3.5, -4e3]])]),
+    ]
+    found: list[tuple[str, bytes, int | None]] = [(model, body_of(*tensors, id="i"), None) for model, tensors in plain]
+    for model, tensors, raw in binary:
+        head = body_of(*tensors, parameters={"binary_data_output": True})
+        found.append((model, head + raw, len(head)))
+    return found
+
+
+@pytest.mark.parametrize(("model", "body", "length"), right_requests())
+def test_the_requests_that_are_changed_below_are_right(
+    asker: Asker, model: str, body: bytes, length: int | None
+) -> None:
+    """S1: as they are they are answered, so a changed byte reaches far."""
+    assert asker.infer(model, body, length).status == 200
+
+
+@given(
+    request=st.sampled_from(right_requests()),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=2), st.integers(0, 2)), max_size=3),
+    shift=st.integers(-2, 2) | st.just(0),
+)
+@settings(BOUNDED, max_examples=800)
+def test_right_requests_with_changed_bytes_are_answered_or_refused(
+    asker: Asker, request: tuple[str, bytes, int | None], edits: list[tuple[float, bytes, int]], shift: int
+) -> None:
+    """Fault 22: bytes lost, added and changed anywhere, lengths that are a little wrong."""
+    model, body, length = request
+    for place, new, lost in edits:
+        at = int(place * len(body))
+        body = body[:at] + new + body[at + lost :]
+    check(asker.infer(model, body, None if length is None else length + shift))
+
+
 @given(
     datatype=st.sampled_from(DATATYPES),
     shape=st.lists(st.integers(0, 4), min_size=1, max_size=3),
@@ -122,8 +175,8 @@ def test_any_raw_tensor_is_answered_or_refused(
         count = math.prod(shape) * NUMERIC[datatype].itemsize
         raw = (raw * (count // max(len(raw), 1) + 1))[:count]
     name = {"recommend": "user_id", "judge": "text", "echo": "rows", "describe": "x"}[model]
-    tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(raw)}}
-    head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    given_ = tensor(name, datatype, shape, binary_data_size=len(raw))
+    head = body_of(given_, parameters={"binary_data_output": True})
     check(asker.infer(model, head + raw, len(head)))
 
 
@@ -140,8 +193,8 @@ def test_raw_tensors_come_back_bit_for_bit(data: st.DataObject) -> None:
         size = count * NUMERIC[datatype].itemsize
         raw = data.draw(st.binary(min_size=size, max_size=size))
         raw = bytes(byte & 1 for byte in raw) if datatype == "BOOL" else raw
-    tensor = tensor_of_raw("x", datatype, (count,), memoryview(raw))
-    assert raw_of(datatype, tensor.values) == raw
+    found = tensor_of_raw("x", datatype, (count,), memoryview(raw))
+    assert raw_of(datatype, found.values) == raw
 
 
 @given(rows=st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2), min_size=1))
@@ -151,9 +204,8 @@ def test_raw_tensors_come_back_bit_for_bit(data: st.DataObject) -> None:
 def test_json_and_binary_tensors_give_the_same_answers(asker: Asker, rows: list[list[float]]) -> None:
     """S1: the form of a request changes nothing."""
     array = np.array(rows)
-    tensor: dict[str, Any] = {"name": "rows", "datatype": "FP64", "shape": array.shape}
-    head = msgspec.json.encode({"inputs": [{**tensor, "parameters": {"binary_data_size": array.nbytes}}]})
+    head = body_of(tensor("rows", "FP64", array.shape, binary_data_size=array.nbytes))
     raw = asker.infer("echo", head + array.tobytes(), len(head))
-    told = asker.infer("echo", msgspec.json.encode({"inputs": [{**tensor, "data": rows}]}))
+    told = asker.infer("echo", body_of(tensor("rows", "FP64", array.shape, rows)))
     assert msgspec.json.decode(raw.body)["outputs"] == msgspec.json.decode(told.body)["outputs"]
     assert msgspec.json.decode(told.body)["outputs"][0]["data"] == array.ravel().tolist()
