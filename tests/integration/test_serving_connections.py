@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import socket
+import subprocess
 import sys
 import termios
 import threading
@@ -327,6 +328,37 @@ def test_a_caller_that_leaves_while_its_answer_is_made_harms_nobody(served: Serv
     with served.connect() as link:
         link.sendall(echo(b"other"))
         assert read_reply(link)[2] == b"other"
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 256))
+sys.path.insert(0, sys.argv[1])
+from penstock.serving.limits import Limits
+from served_app import serving
+with serving(Limits(linger_s=0.1)) as served:
+    print(served.port, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_worker_with_few_files_refuses_before_it_has_none_left() -> None:
+    """The bound on connections follows what the system allows; others are answered while there is room."""
+    command = [sys.executable, "-c", FEW_FILES, str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            statuses: set[int] = set()
+            while 503 not in statuses:  # at 256 open files at the latest, or the connection fails
+                link = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                link.sendall(echo(b"a"))
+                statuses.add(read_reply(link)[0])
+            assert statuses == {200, 503}
+            first.sendall(echo(b"first"))
+            assert read_reply(first)[2] == b"first"
+        process.communicate("", timeout=20)
 
 
 def test_a_leaving_worker_answers_what_is_under_way() -> None:

@@ -22,9 +22,11 @@ class Opened:
     """The connections that are open.
 
     Attributes:
+        most: How many there may be; one more is told so.
         emptied: Set when the last one has gone.
     """
 
+    most: int
     connections: set["Connection"] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -82,7 +84,7 @@ class Connection(asyncio.Protocol):
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self._opened.connections.add(self)
-        if len(self._opened.connections) > self._shared.limits.connections:
+        if len(self._opened.connections) > self._opened.most:
             self._reader.phase = Phase.DEAF
             self.end(self._shared.app.busy())
 

@@ -6,6 +6,7 @@ first answers `connection: close` and lets silent connections linger.
 
 import asyncio
 import contextlib
+import resource
 import socket
 
 from penstock.serving.http.app import App
@@ -15,6 +16,7 @@ from penstock.serving.limits import Limits
 
 _LOOKS = 8  # how often a connection is looked at during the shortest of its times
 _LONGEST_PAUSE_S = 1.0
+_OTHER_FILES = 128  # open files of a worker that are no callers: models, logs, libraries
 
 
 class Connections:
@@ -36,7 +38,7 @@ class Connections:
         """Start to accept."""
         loop = asyncio.get_running_loop()
         shared = Shared(self._app, self._limits, loop.time())
-        opened = self._opened = Opened()
+        opened = self._opened = Opened(_most_connections(self._limits))
         self._server = await loop.create_server(lambda: Connection(shared, opened), sock=listener, backlog=2048)
         shortest = min(self._limits.receive_s, self._limits.idle_s, self._limits.linger_s)
         self._look(shared, opened, min(shortest / _LOOKS, _LONGEST_PAUSE_S))
@@ -64,6 +66,17 @@ class Connections:
         for connection in list(opened.connections):
             connection.expire(now_s)
         self._next_look = loop.call_later(pause_s, self._look, shared, opened, pause_s)
+
+
+def _most_connections(limits: Limits) -> int:
+    """Return how many callers this process may be connected with: out of files, it could not even refuse one more."""
+    wanted = limits.connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return limits.connections
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(allowed - _OTHER_FILES, 1)
 
 
 async def _wait(opened: Opened, longest_s: float) -> None:
