@@ -154,6 +154,7 @@ BROKEN = {
     "no form": (b'{"data": []}', "0 of the known forms"),
     "two forms": (b'{"inputs": [1], "instances": [1]}', "2 of the known forms"),
     "a repeated key": (b'{"inputs": [1], "inputs": [2]}', "more than once"),
+    "a repeated key within": (b'{"dataframe_split": {"data": [[1, 2, 3]], "data": [[1, 2, 3]]}}', "more than once"),
     "utf-16": ('{"inputs": [1]}'.encode("utf-16"), "not valid JSON"),
     "deep": (b'{"inputs":' + b"[" * 100 + b"]" * 100 + b"}", "nests deeper"),
     "huge integers": (b'{"inputs": [[1' + b"0" * 30 + b",1,1]]}", "beyond 64 bits"),

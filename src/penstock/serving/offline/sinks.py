@@ -1,5 +1,6 @@
 """Where the answers of a stream go: a directory, a dataset, or standard output."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -58,15 +59,12 @@ class DirectorySink:
         self.form: Form = record.form
         self._path, self._own = path, path / "_job"
         self._release = release
-        self._held = Folder(path).held()
-        self._held.__enter__()
         self._log = self._own / _LOG
         self._positions: list[Any] = []
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(Folder(path).held())
             self._begin(record)
-        except BaseException:
-            self.close()
-            raise
+            self._held = stack.pop_all()
 
     def positions(self) -> Iterable[Any]:
         """Return the positions of all batches that are kept."""
@@ -93,7 +91,7 @@ class DirectorySink:
 
     def close(self) -> None:
         """Let others write here."""
-        self._held.__exit__(None, None, None)
+        self._held.close()
 
     def _begin(self, record: StreamRecord) -> None:
         lines = self._whole_lines()

@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import numpy as np
+
 from penstock.serving.refusals import RequestError
 
 _AS_ZEROS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
+_STEPS = np.array([{"[": 1, "{": 1, "]": -1, "}": -1}.get(chr(byte), 0) for byte in range(256)], np.int8)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -25,13 +27,12 @@ def refuse_deep(body: bytes, depth: int) -> None:
     """
     if body.count(b"[") + body.count(b"{") <= depth:
         return
-    level = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
-        level += 1 if bracket[0] in b"[{" else -1
-        if level > depth:
-            raise RequestError(
-                f"The body nests deeper than {depth} levels.", status=422, reason="too_deep", hint="flatten the value"
-            )
+    # Large bodies hold thousands of brackets: numpy follows their level far quicker than a loop does.
+    steps = _STEPS[np.frombuffer(_STRING.sub(b"", body), np.uint8)]
+    if steps.size and int(np.cumsum(steps, dtype=np.int32).max()) > depth:
+        raise RequestError(
+            f"The body nests deeper than {depth} levels.", status=422, reason="too_deep", hint="flatten the value"
+        )
 
 
 def may_hold_long_number(body: bytes) -> bool:

@@ -3,11 +3,13 @@
 What MLflow's own clients send is taken, NaN included, and answered in the forms that they read.
 """
 
+import functools
 import importlib.metadata
 import io
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -21,6 +23,7 @@ from penstock.serving.predictions.kept_rows import write_rows
 from penstock.serving.program.fields import Fields
 from penstock.serving.program.hazards import may_hold_long_number, refuse_deep, refuse_hazards
 from penstock.serving.program.load import Program, ServeFunction
+from penstock.serving.program.rows import Columns, row_type
 from penstock.serving.protocols.asking import asking, caller_of, id_headers, trouble_reply
 from penstock.serving.protocols.rowwise import AskedRows, ask_frame, ask_objects, names_of, refuse_count
 from penstock.serving.refusals import RequestError
@@ -30,6 +33,7 @@ PATH = "/invocations"
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _KINDS = ("application/json", "text/csv")
 _LIMITS = Limits()
+_FEW_ROWS = 64
 _ERROR_CODES = {503: "TEMPORARILY_UNAVAILABLE", 500: "INTERNAL_ERROR", 404: "ENDPOINT_NOT_FOUND"}
 _HINT = "send an object with exactly one of dataframe_split, dataframe_records, instances, inputs"
 
@@ -151,15 +155,9 @@ def _read_json(body: bytes, limits: Limits) -> tuple[dict[str, Any], dict[str, A
     """Return the one form that was sent, the `params`, and whether a number was NaN or infinite."""
     refuse_deep(body, limits.depth)
     constants: list[str] = []
-
-    def constant(word: str) -> float:
-        constants.append(word)
-        return float(word)
-
-    try:
-        value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        _refuse("The body is not valid JSON in UTF-8.", error=error)
+    value = _quick(body)
+    if value is None:
+        value = _careful(body, constants)
     if b"\\" in body or may_hold_long_number(body):
         refuse_hazards(body)
     if not isinstance(value, dict):
@@ -171,6 +169,32 @@ def _read_json(body: bytes, limits: Limits) -> tuple[dict[str, Any], dict[str, A
     if others is not None and not isinstance(others, dict):
         _refuse("`params` is not an object.", field="params")
     return {forms[0]: value[forms[0]]}, others or {}, bool(constants)
+
+
+def _quick(body: bytes) -> Any:
+    """Return JSON read by the fast parser, if it is plain to see that no key is repeated and no number is NaN."""
+    try:
+        value = msgspec.json.decode(body)
+    except ValueError:
+        return None
+    quoted = len(value) if isinstance(value, dict) else 0
+    for inner in value.values() if isinstance(value, dict) else ():
+        if isinstance(inner, dict):
+            names = inner.get("columns", ())
+            quoted += len(inner) + sum(isinstance(name, str) for name in (names if isinstance(names, list) else ()))
+    # Every quote is then that of a key or of a column's name, each of which is there once.
+    return value if b"\\" not in body and body.count(b'"') == 2 * quoted else None
+
+
+def _careful(body: bytes, constants: list[str]) -> Any:
+    def constant(word: str) -> float:
+        constants.append(word)
+        return float(word)
+
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        _refuse("The body is not valid JSON in UTF-8.", error=error)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -231,8 +255,11 @@ def _ask_lists(
     known = names if names is not None else names_of(fields, len(rows[0]))
     if fields.rows is None:
         return ask_objects(fields, (dict(zip(known, row, strict=True)) for row in rows), others)
-    columns = {name: list(column) for name, column in zip(known, zip(*rows, strict=True), strict=True)}
-    return AskedRows((fields.parse_object({**others, fields.rows: _fitted(fields, columns)}),), len(rows))
+    if len(rows) <= _FEW_ROWS and _has_row_type(fields.columns):
+        given: Any = _row_objects(fields, known, rows)
+    else:
+        given = _fitted(fields, {n: list(c) for n, c in zip(known, zip(*rows, strict=True), strict=True)})
+    return AskedRows((fields.parse_object({**others, fields.rows: given}),), len(rows))
 
 
 def _ask_records(fields: Fields, form: str, rows: list[Any], others: dict[str, Any], *, limits: Limits) -> AskedRows:
@@ -264,12 +291,29 @@ def _fitted(fields: Fields, columns: dict[str, list[Any]]) -> dict[str, list[Any
     """Return the released columns among those given; NaN, which pandas writes for "no value", becomes null in text."""
     if not fields.columns:
         return columns
-    dtypes = {name: parse_dtype(dtype) for name, dtype in fields.columns}
-    return {
-        name: column if dtypes[name].is_float() else [None if item != item else item for item in column]  # noqa: PLR0124  # NaN alone differs from itself
-        for name, column in columns.items()
-        if name in dtypes
-    }
+    floats = _is_float(fields.columns)
+    return {n: c if floats[n] else [_or_null(item) for item in c] for n, c in columns.items() if n in floats}
+
+
+def _row_objects(fields: Fields, names: Sequence[str], rows: list[list[Any]]) -> list[dict[str, Any]]:
+    """Return rows as objects with the released columns, which become a row's own type: few rows need no frame."""
+    floats = _is_float(fields.columns)
+    places = [(place, name, floats[name]) for place, name in enumerate(names) if name in floats]
+    return [{name: row[at] if is_float else _or_null(row[at]) for at, name, is_float in places} for row in rows]
+
+
+def _or_null(item: Any) -> Any:
+    return None if isinstance(item, float) and math.isnan(item) else item
+
+
+@functools.lru_cache(64)
+def _is_float(columns: Columns) -> dict[str, bool]:
+    return {name: parse_dtype(dtype).is_float() for name, dtype in columns}
+
+
+@functools.lru_cache(64)
+def _has_row_type(columns: Columns) -> bool:
+    return row_type("row", columns, __name__) is not None
 
 
 def _kept_as_arrow(fields: Fields, asked: AskedRows) -> tuple[bytes, str]:
