@@ -8,14 +8,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-import numpy as np
-
 from penstock.serving.refusals import RequestError
 
 _AS_ZEROS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_STEPS = np.array([{"[": 1, "{": 1, "]": -1, "}": -1}.get(chr(byte), 0) for byte in range(256)], np.int8)
+_OPENING = b"[{"
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -27,12 +26,13 @@ def refuse_deep(body: bytes, depth: int) -> None:
     """
     if body.count(b"[") + body.count(b"{") <= depth:
         return
-    # Large bodies hold thousands of brackets: numpy follows their level far quicker than a loop does.
-    steps = _STEPS[np.frombuffer(_STRING.sub(b"", body), np.uint8)]
-    if steps.size and int(np.cumsum(steps, dtype=np.int32).max()) > depth:
-        raise RequestError(
-            f"The body nests deeper than {depth} levels.", status=422, reason="too_deep", hint="flatten the value"
-        )
+    level = 0
+    for bracket in _STRING.sub(b"", body).translate(None, _NO_BRACKETS):
+        level += 1 if bracket in _OPENING else -1
+        if level > depth:
+            raise RequestError(
+                f"The body nests deeper than {depth} levels.", status=422, reason="too_deep", hint="flatten the value"
+            )
 
 
 def may_hold_long_number(body: bytes) -> bool:
