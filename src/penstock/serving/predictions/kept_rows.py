@@ -3,6 +3,7 @@
 The forms are those of the protocols. What cannot be read is None: a log is read long after it was written.
 """
 
+import importlib
 import io
 import math
 from collections.abc import Callable
@@ -28,7 +29,10 @@ _TYPES = {
 }
 _MLFLOW = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _LENGTH_BYTES = 4
-_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, OverflowError, pl.exceptions.PolarsError, RecursionError)
+_UNREADABLE = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError, OSError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
 
 
 def read_rows(kind: str, body: bytes) -> pl.DataFrame | None:
@@ -47,7 +51,7 @@ def read_rows(kind: str, body: bytes) -> pl.DataFrame | None:
             case "csv":
                 return pl.read_csv(io.BytesIO(body))
             case "arrow":
-                return pl.read_ipc_stream(io.BytesIO(body))
+                return _arrow(body)
             case _:
                 read = _JSON_FORMS.get(form)
                 return None if read is None else read(msgspec.json.decode(body))
@@ -65,6 +69,11 @@ def write_rows(rows: pl.DataFrame) -> bytes:
 def rows_as_json(rows: pl.DataFrame) -> list[bytes]:
     """Return each row as a JSON object; what JSON does not know (NaN, times, bytes) as text or null."""
     return [msgspec.json.encode(row, enc_hook=str) for row in rows.iter_rows(named=True)]
+
+
+def _arrow(body: bytes) -> pl.DataFrame | None:
+    found: pl.DataFrame | None = importlib.import_module("penstock.serving.predictions.arrow_rows").read_arrow(body)
+    return found
 
 
 def _field_of_rows(value: Any) -> pl.DataFrame | None:
@@ -142,7 +151,7 @@ def _binary(datatype: str, data: bytes) -> list[Any]:
 
 
 def _mlflow(value: dict[str, Any]) -> pl.DataFrame | None:
-    name = next(name for name in _MLFLOW if name in value)
+    name = next((name for name in _MLFLOW if name in value), "inputs")
     rows = value[name]
     if name == "dataframe_split":
         names = rows.get("columns") or [str(i) for i in range(len(rows["data"][0]))]
