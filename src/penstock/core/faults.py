@@ -36,6 +36,10 @@ POINTS = frozenset({
     "batch_before_done",
     "stream_before_commit",
     "stream_after_commit",
+    "tick_before_decision",
+    "tick_after_decision",
+    "cause_before_run",
+    "cause_after_run",
 })  # fmt: skip
 
 _visits: dict[str, int] = {}

@@ -27,7 +27,7 @@ from penstock.project.proving import PROOF, Proof, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
-from penstock.store.ledger import events, leases, recovery, releases, runs
+from penstock.store.ledger import causes, events, leases, recovery, releases, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class RunOptions:
         engine: "local" or "ray"; None for the project's.
         workers: Most processes at once; None for the project's.
         cause: Why this run exists, for the record.
+        cause_id: The recorded cause whose run this is to be, and the only one; None where nothing but a person asked.
     """
 
     params: Mapping[str, object]
@@ -54,6 +55,7 @@ class RunOptions:
     engine: str | None = None
     workers: int | None = None
     cause: str = "manual"
+    cause_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -106,6 +108,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
         InputError: A parameter or a forced node is unknown or of the wrong type.
         CancelledRunError: A signal asked the run to stop.
         StoreError: The store cannot be written, or lake and ledger are not of the same time.
+        LeaseLostError: The cause has a run already, or waits its turn.
     """
     policy = workspace.settings.policy(graph.pipeline)
     params = all_params(graph, {**policy.params, **options.params})
@@ -138,6 +141,8 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
                 ),
             )
             token = leases.acquire(conn, leases.run_lease(run_id), owner, LEASE_S) or 0
+            if options.cause_id is not None:
+                causes.begin(conn, options.cause_id, run_id, owner, most=workspace.settings.retrains)
         job = Job(
             run_id=run_id,
             graph=asked,
