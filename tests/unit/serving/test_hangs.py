@@ -55,6 +55,13 @@ def test_the_first_deaths_cost_no_pause_and_later_ones_ever_more() -> None:
     assert restarts.is_due(0, now_s=41.0)
 
 
+def test_a_worker_that_others_kill_is_back_within_a_second() -> None:
+    """Growing pauses are for what a release does to itself; after SIGKILL it is half a second at most."""
+    restarts = Restarts(live_s=0.0)
+    pauses = [restarts.died(0, now_s=at, ready_s=at - 1.0, is_own_fault=False) for at in range(1, 12)]
+    assert max(pauses) == 0.5
+
+
 def test_a_worker_that_answered_for_a_while_is_started_again_at_once() -> None:
     """Its death says nothing about the next one; other slots are not held up by a bad one."""
     restarts = Restarts(live_s=0.0)

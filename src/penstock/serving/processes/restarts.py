@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 HEALTHY_S = 2.0
 PROBATION_S = 60.0
 CRASHES_ALLOWED = 3
+_LONGEST_KILLED_S = 0.5
 _PAUSES_S = (0.0, 0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -36,6 +37,8 @@ class Restarts:
         crashes = 0 if was_healthy else self._crashes.get(slot, 0) + 1
         self._crashes[slot] = crashes
         pause_s = _PAUSES_S[min(crashes, len(_PAUSES_S) - 1)]
+        if not is_own_fault:
+            pause_s = min(pause_s, _LONGEST_KILLED_S)
         self._due_s[slot] = now_s + pause_s
         return pause_s
 

@@ -23,8 +23,13 @@ class Spares:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of those that wait."""
-        return [worker.pid for worker, _ in self._waiting]
+        """Process ids of those that wait and have imported what they can."""
+        return [worker.pid for worker, _ in self._waiting if worker.is_warm]
+
+    @property
+    def count(self) -> int:
+        """How many wait or are about to."""
+        return len(self._waiting)
 
     def learn(self, libraries: tuple[str, ...]) -> None:
         """Remember what a release needed, for the spares to come."""
@@ -33,6 +38,7 @@ class Spares:
     def take(self) -> WorkerProcess:
         """Return a process to be told what to load: one that waits, or else a new one."""
         self._drop_unfit()
+        self._waiting.sort(key=lambda waiting: not waiting[0].is_warm)
         return self._waiting.pop(0)[0] if self._waiting else WorkerProcess(self._ground, libraries=())
 
     def keep(self, count: int) -> None:

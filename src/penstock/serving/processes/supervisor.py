@@ -377,7 +377,7 @@ class Supervisor:
         live, coming = self._live, self._coming
         if coming is not None:
             # The others of a release import while its first worker loads.
-            self._spares.keep(max(self._options.workers - max(len(coming.workers), 1), len(self._spares.pids)))
+            self._spares.keep(max(self._options.workers - max(len(coming.workers), 1), self._spares.count))
             return
         if live is None or any(worker.state != "ready" for worker in live.workers):
             return  # those that load need the processor more

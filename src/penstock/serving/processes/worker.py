@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
     _import_libraries(ends.libraries)
     gc.collect()
     gc.freeze()
+    _tell(ends, Status(state="spare"))
     options = _wait_for_order(ends)
     if options is None:
         return 0

@@ -78,7 +78,7 @@ class Status(Record, frozen=True, kw_only=True):
         libraries: Installed modules that the release needed.
     """
 
-    state: Literal["loading", "ready", "refused"]
+    state: Literal["spare", "loading", "ready", "refused"]
     stage: str = ""
     code: str = ""
     message: str = ""
@@ -110,6 +110,7 @@ class WorkerProcess:
         stages: What it has done while it loaded, in words.
         started_s: Monotonic time at which it was told what to load.
         ready_s: Monotonic time at which it was heard to be ready; None before.
+        is_warm: It has imported all that it can before it is told what to load.
         is_hung: It was killed because its event loop stood still.
     """
 
@@ -138,6 +139,7 @@ class WorkerProcess:
         self.started_s = time.monotonic()
         self.ready_s: float | None = None
         self.is_hung = False
+        self.is_warm = False
         self._options: WorkerOptions | None = None
         self._said = b""
         self._told_to_leave = False
@@ -213,6 +215,9 @@ class WorkerProcess:
             self._take(msgspec.json.decode(line, type=Status))
 
     def _take(self, status: Status) -> None:
+        if status.state == "spare":  # it may have been told what to load in the meantime
+            self.is_warm = True
+            return
         self.status = status
         self.state = status.state
         if status.stage:
