@@ -361,6 +361,24 @@ def test_a_worker_with_few_files_refuses_before_it_has_none_left() -> None:
         process.communicate("", timeout=20)
 
 
+def test_a_thousand_idle_and_slow_callers_keep_nobody_waiting() -> None:
+    """Each costs a few kilobytes, others are answered meanwhile, and in the end they are gone."""
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serving(Limits(receive_s=3.0, idle_s=3.0, linger_s=0.1)))
+        before = psutil.Process().memory_info().rss
+        links = [stack.enter_context(served.connect()) for _ in range(1000)]
+        for link in links[::2]:
+            link.sendall(HEAD)
+        with served.connect() as busy:
+            for number in range(200):
+                busy.sendall(echo(b"%d" % number))
+                assert read_reply(busy)[2] == b"%d" % number
+                links[number * 2].sendall(b"X-%d: 1\r\n" % number)
+        assert psutil.Process().memory_info().rss - before < 24 * 2**20
+        wait_until(lambda: served.open_count() == 0, "they are given up")
+        assert [status_of(read_all(link)) for link in links[:20:2]] == [408] * 10
+
+
 def test_a_leaving_worker_answers_what_is_under_way() -> None:
     """Requests in flight and requests on kept connections are answered with `close`; silent connections end."""
     with contextlib.ExitStack() as stack:
