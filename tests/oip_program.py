@@ -182,6 +182,27 @@ class Asker:
         return self._routes.get(path) or self._routes["/v2/*"]
 
 
+def told(reply: Reply) -> dict[str, Any]:
+    """Return the JSON of a reply that is an answer."""
+    assert reply.status == 200, reply.body
+    found: dict[str, Any] = msgspec.json.decode(reply.body)
+    return found
+
+
+def outputs(reply: Reply) -> dict[str, Any]:
+    """Return the data of the outputs of a JSON reply by name."""
+    return {output["name"]: output["data"] for output in told(reply)["outputs"]}
+
+
+def refused(reply: Reply, status: int = 422) -> str:
+    """Return what a refusal says; its body is the protocol's own shape."""
+    assert reply.status == status, reply.body
+    body = msgspec.json.decode(reply.body)
+    assert set(body) == {"error"}
+    text: str = body["error"]
+    return text
+
+
 def tensor(name: str, datatype: str, shape: Sequence[int], data: Any = None, **parameters: Any) -> dict[str, Any]:
     """Return a tensor as JSON has it."""
     found = {"name": name, "datatype": datatype, "shape": list(shape)}

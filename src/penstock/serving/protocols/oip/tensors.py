@@ -121,8 +121,9 @@ def tensor_of_json(name: str, datatype: str, shape: tuple[int, ...], data: msgsp
     count = count_of(name, datatype, shape)
     try:
         values = _flat(data, datatype, shape)
-    except msgspec.ValidationError as error:
-        raise refuse(f"Data of tensor {shown(name)}: {error}.", field=name) from error
+    except (ValueError, RecursionError) as error:  # text was only skipped so far, and may still be none
+        found = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise refuse(f"Data of tensor {shown(name)}: {found}.", field=name) from error
     if len(values) != count:
         raise refuse(
             f"Tensor {shown(name)} of shape {list(shape)} needs {count} elements, got {len(values)}.", field=name
