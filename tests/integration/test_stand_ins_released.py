@@ -196,6 +196,52 @@ def test_the_released_equivalent_serves(tumours: tuple[Project, Manifest]) -> No
     assert manifest.stand_ins["risk"]["judge"].kind == "folded"
 
 
+DYING = """
+import os
+
+import numpy as np
+import polars as pl
+from sklearn.linear_model import LinearRegression
+
+from penstock import Pipeline
+
+dying = Pipeline("dying")
+
+
+@dying.dataset(key="id")
+def points() -> pl.DataFrame:
+    return pl.DataFrame({"id": range(50), "x": np.linspace(0, 1, 50), "y": np.linspace(1, 3, 50)})
+
+
+@dying.model
+def line(points: pl.DataFrame) -> LinearRegression:
+    return LinearRegression().fit(points.select("x").to_numpy(), points["y"].to_numpy())
+
+
+@dying.evaluate(metric="error", key="id", higher_is_better=False)
+def quality(model, points: pl.DataFrame) -> pl.DataFrame:
+    if "penstock.serving.processes.prove" in " ".join(open("/proc/self/cmdline").read().split("\\0")):
+        os.kill(os.getpid(), 9)
+    found = model.predict(points.select("x").to_numpy())
+    return points.select("id", error=pl.Series(np.abs(found - points["y"].to_numpy())))
+
+
+@dying.serve(examples=[{"x": 0.5}])
+def value(line: LinearRegression, *, x: float) -> float:
+    return float(line.predict([[x]])[0])
+"""
+
+
+def test_a_search_that_dies_costs_the_equivalent_not_the_release(tmp_path: Path) -> None:
+    """A library that kills the process over a model: the model serves, and the run says what happened."""
+    project = Project(tmp_path, "dying")
+    project.write(DYING, "dying.py")
+    report = project.run()
+    assert (report.release, report.manifest.stand_ins) == ("dying@1", {})
+    shown = " ".join(project.command("show", "r1").stdout.split())
+    assert "the process that looked for equivalents ended with -9" in shown
+
+
 def test_a_booster_of_200_trees_is_released_with_its_single_row_call(tmp_path: Path) -> None:
     """Q59: proven on the rows of the dataset that it was judged by, and equal to the last bit."""
     project = Project(tmp_path, "boosted")

@@ -36,7 +36,7 @@ class Proof(Record, frozen=True, kw_only=True):
 class _StandIns(msgspec.Struct, frozen=True):
     stand_ins: dict[str, dict[str, StandIn]] = {}
     gains: dict[str, dict[str, dict[str, float]]] = {}
-    error: str = "the process that looked for them ended"
+    error: str = ""
 
 
 def prove(manifest: Manifest, workspace: Workspace) -> Proof:
@@ -55,8 +55,9 @@ def prove(manifest: Manifest, workspace: Workspace) -> Proof:
         return _proof(f"the release cannot be served: {envelope['error']}", passed=False)
     check = _same(manifest, envelope["answers"])
     # A library that dies while it converts a model costs the equivalent, not the release.
-    found = msgspec.json.decode(lines[1], type=_StandIns) if len(lines) > 1 else _StandIns()
-    return Proof(check=check, stand_ins=found.stand_ins, measured=_measured(found, is_whole=len(lines) > 1))
+    ended = _StandIns(error=f"the process that looked for equivalents ended with {done.returncode}")
+    found = msgspec.json.decode(lines[1], type=_StandIns) if len(lines) > 1 else ended
+    return Proof(check=check, stand_ins=found.stand_ins, measured=_measured(found))
 
 
 def _same(manifest: Manifest, found: dict[str, list[Any]]) -> CheckResult:
@@ -71,7 +72,7 @@ def _same(manifest: Manifest, found: dict[str, list[Any]]) -> CheckResult:
     return same_answers(expected, [answer for n in names for answer in found[n]])
 
 
-def _measured(found: _StandIns, *, is_whole: bool) -> CheckResult | None:
+def _measured(found: _StandIns) -> CheckResult | None:
     """Return the gains in words and numbers; None when the release has no model of a known kind."""
     told = [
         f"{argument} of {function} by {found.stand_ins[function][argument].kind}: "
@@ -79,9 +80,9 @@ def _measured(found: _StandIns, *, is_whole: bool) -> CheckResult | None:
         for function, gains in found.gains.items()
         for argument, gain in gains.items()
     ]
-    if not found.stand_ins and is_whole:
+    if not found.stand_ins and not found.error:
         return None
-    message = "; ".join(told) or ("no equivalent was proven" if is_whole else found.error)
+    message = "; ".join(told) or found.error or "no equivalent was proven"
     return CheckResult(name=STAND_INS, passed=True, built_in=True, message=message, evidence={"gains": found.gains})
 
 
