@@ -16,12 +16,17 @@ from benchmarks.serving.servers import ceiling, ours, ours_on_both_cores, peers
 
 MODELS = ("linear", "trees")
 ROWS = ("16", "64", "batch")
-PEERS = {"linear": {"*": ROWS, "v2": ("16",)}, "trees": {"*": ("16", "batch"), "v2": ("16",)}}
+PEERS = {
+    "linear": {"*": ROWS, "v2": ("16",), "v2 binary": ("batch",)},
+    "trees": {"*": ("16", "batch"), "v2": ("16",), "v2 binary": ("batch",)},
+}
 OURS = {
     "typed rows": ("16", "64", "steady", "batch"),
     "typed fields": ("16", "64"),
     "OIP": ("16", "64", "batch"),
     "invocations": ("16",),
+    "OIP binary": ("batch",),
+    "Arrow": ("batch",),
 }
 PLAIN = {"linear": ("16", "64", "steady", "batch"), "trees": ("16",)}
 GENERATOR, BOTH = 1, (0, 1)

@@ -104,10 +104,12 @@ def has_generator() -> bool:
 
 
 def _closed(target: Target, load: str, seconds: float, rows: int) -> list[str]:
-    bodies = _bodies(target, rows)
+    form = target.route.form
     url = f"http://127.0.0.1:{target.port}{target.route.path}"
+    heads = [word for pair in samples.headers(form, samples.requests(rows)).items() for word in ("-H", ": ".join(pair))]
     settings = ["-t1", f"-c{CONNECTIONS[load]}", f"-d{max(1, round(seconds))}", "--timeout", "20s"]
-    return ["wrk", *settings, "-s", str(_REQUESTS), "-H", "content-type: application/json", url, "--", str(bodies)]
+    whole = ["whole"] if samples.is_binary(form) else []
+    return ["wrk", *settings, "-s", str(_REQUESTS), *heads, url, "--", str(_bodies(target, rows)), *whole]
 
 
 def _steady(target: Target, rate: float, seconds: float) -> list[str]:
@@ -116,8 +118,10 @@ def _steady(target: Target, rate: float, seconds: float) -> list[str]:
 
 
 def _bodies(target: Target, rows: int) -> Path:
-    """Return a file with the bodies to send, one a line."""
+    """Return a file with the bodies to send, one a line; or one body where they are binary."""
     count = 4 if rows > 1 else samples.BODIES
+    if samples.is_binary(target.route.form):
+        count = 1
     file = target.folder / f"{target.route.form}-{rows}.txt"
     if not file.is_file():
         parts = np.split(samples.requests(count * rows), count)

@@ -64,7 +64,7 @@ class Tree:
         return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def prefer(self) -> None:
-        """Give every process of the tree the niceness of this one; servers start sessions of their own."""
+        """Let the niceness of every process of the tree count; servers start sessions of their own."""
         for pid in _members(self._process.pid):
             prefer(pid)
 
@@ -93,13 +93,17 @@ class Tree:
 
 
 def prefer(pid: int) -> None:
-    """Give the session of a process the niceness of this one, where the kernel shares processors between sessions.
+    """Let the niceness of a process count where the kernel shares processors between sessions first.
 
     Without it `nice -n -15 python -m benchmarks.serving run`, for machines that others use, would do nothing there.
     """
     group = Path(f"/proc/{pid}/autogroup")
-    if os.nice(0) and group.exists():
-        group.write_text(str(os.nice(0)), encoding="ascii")
+    try:
+        niceness = os.getpriority(os.PRIO_PROCESS, pid)
+        if niceness and group.exists():
+            group.write_text(str(niceness), encoding="ascii")
+    except ProcessLookupError:  # it has ended meanwhile
+        return
 
 
 def _members(root: int) -> Iterator[int]:

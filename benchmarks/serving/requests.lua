@@ -1,7 +1,14 @@
--- Sends the bodies of a file, one a line, in turn, and prints what happened as one line of JSON.
+-- Sends the bodies of a file, one a line and in turn, or the whole file as one body where it is binary.
+-- Prints what happened as one line of JSON.
 local requests, turn = {}, 0
 
 function init(arguments)
+  if arguments[2] == "whole" then
+    local file = assert(io.open(arguments[1], "rb"))
+    requests[1] = wrk.format("POST", nil, nil, file:read("*a"))
+    file:close()
+    return
+  end
   for line in io.lines(arguments[1]) do
     requests[#requests + 1] = wrk.format("POST", nil, nil, line)
   end

@@ -183,7 +183,7 @@ def read(out: Path) -> list[dict[str, object]]:
 
 def _ask(port: int, route: Route, rows: np.ndarray) -> object:
     url = f"http://127.0.0.1:{port}{route.path}"
-    reply = httpx.post(url, content=samples.body(route.form, rows), headers={"content-type": "application/json"})
+    reply = httpx.post(url, content=samples.body(route.form, rows), headers=samples.headers(route.form, rows))
     if reply.status_code != HTTPStatus.OK:
         raise OSError(f"{reply.status_code} {reply.text[:200]}")
     return reply.json()

@@ -3,6 +3,7 @@
 Belongs here: training data, models as files for the peers, and a request's body in each form that a server reads.
 """
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,8 +85,34 @@ _FORMS: dict[str, Callable[[np.ndarray], object]] = {
 }
 
 
+def _binary(rows: np.ndarray) -> tuple[bytes, bytes]:
+    """Return the JSON and the raw doubles of the binary extension of the Open Inference Protocol."""
+    size = {"binary_data_size": rows.nbytes}
+    tensor = {"name": "rows", "shape": list(rows.shape), "datatype": "FP64", "parameters": size}
+    return json.dumps({"inputs": [tensor]}).encode(), rows.astype("<f8").tobytes()
+
+
+def is_binary(form: str) -> bool:
+    """Whether the bodies of a form are bytes rather than JSON."""
+    return form in {"oip-binary", "arrow"}
+
+
+def headers(form: str, rows: np.ndarray) -> dict[str, str]:
+    """Return the headers of a request for `rows` (n, 30) in a form."""
+    if form == "oip-binary":
+        length = str(len(_binary(rows)[0]))
+        return {"content-type": "application/octet-stream", "inference-header-content-length": length}
+    return {"content-type": "application/vnd.apache.arrow.stream" if form == "arrow" else "application/json"}
+
+
 def body(form: str, rows: np.ndarray) -> bytes:
     """Return a request for `rows` (n, 30) in a form that `Route.form` names."""
+    if form == "oip-binary":
+        return b"".join(_binary(rows))
+    if form == "arrow":
+        stream = io.BytesIO()
+        pl.DataFrame(rows, schema=list(COLUMNS)).write_ipc_stream(stream, compat_level=pl.CompatLevel.oldest())
+        return stream.getvalue()
     return json.dumps(_FORMS[form](rows), separators=(",", ":")).encode()
 
 

@@ -122,6 +122,7 @@ def peers(model: str) -> tuple[Server, ...]:
             _script("kserve_model.py", "--http_port", "PORT", "--enable_grpc", "false"),
             Route("v1", "/v1/models/score:predict", "instances"),
             Route("v2", "/v2/models/score/infer", "oip"),
+            Route("v2 binary", "/v2/models/score/infer", "oip-binary"),
         ),
         peer("mosec", "mosec", _script("mosec_one.py", "--port", "PORT"), Route("", "/inference", "rows")),
         peer(
@@ -169,6 +170,8 @@ def _ours(name: str, model: str, *, workers: int) -> Server:
         Route("OIP", "/v2/models/score/infer", "oip"),
         Route("typed fields", f"/{model}/score_one", "values"),
         Route("invocations", "/invocations", "inputs"),
+        Route("OIP binary", "/v2/models/score/infer", "oip-binary"),
+        Route("Arrow", f"/{model}/score", "arrow"),
     )
     return Server(
         name=name,
