@@ -4,15 +4,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from chromium import PROGRAM, Page, browsing
+from penstock.core.refs import ReleaseRef
+from penstock.releases.manifest import Example, ReleasedDataset, encode_manifest
 from penstock.serving.limits import Limits
 from penstock.serving.predictions.reading import read_predictions
 from penstock.serving.processes.background import Server, start
-from penstock.serving.processes.supervisor import ServeOptions
-from serving_release import make_node, make_release
+from penstock.serving.processes.supervisor import LiveRelease, ServeOptions
+from penstock.store.blobs import Blobs
+from serving_release import make_manifest, make_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")]
 
@@ -60,7 +64,13 @@ def server(home: Path) -> Iterator[Server]:
         make_node("broken", "serve", {"text": "str"}),
         make_node("standing_in", "fallback", {"text": "str"}, serves=["broken"]),
     )
-    release = make_release(home, 3, CODE, nodes=nodes)
+    blobs = Blobs(home / "blobs")
+    manifest = msgspec.structs.replace(
+        make_manifest(blobs, CODE, nodes=nodes),
+        examples={"recommend": (Example(fields={"user_id": 7, "mood": "sad", "note": 'a "b" <c>'}, answer=[]),)},
+        datasets={"ratings": ReleasedDataset(version=7, digest="0", schema=())},
+    )
+    release = LiveRelease(ref=ReleaseRef("movies", 3), manifest=blobs.put(encode_manifest(manifest)))
     options = ServeOptions(
         pipeline="movies", home=home, current_release=lambda: release, port=0, limits=Limits(linger_s=0.2)
     )
@@ -86,8 +96,16 @@ def ask(page: Page, function: str, **fields: str) -> str:
     return text
 
 
+def test_the_first_example_is_filled_in(page: Page) -> None:
+    """A newcomer needs only to press the button."""
+    fields = "['user_id', 'mood', 'note', 'k'].map(name => document.getElementById('recommend-' + name).value)"
+    assert page.evaluate(fields) == ["7", '"sad"', 'a "b" <c>', ""]
+    assert 'sad a "b" <c>' in ask(page, "recommend")
+    assert "ratings@7" in page.evaluate("document.querySelector('#recommend details').textContent")
+
+
 def test_a_list_of_records_is_a_table_and_nothing_is_markup(page: Page, home: Path) -> None:
-    """The form follows the types; large whole numbers keep their digits; text from the model stays text."""
+    """Large whole numbers keep their digits; text from the model stays text."""
     text = ask(page, "recommend", user_id="9007199254740993", mood='"sad"', note='"quoted" <b>')
     assert "Movie id\tTitle\tScore" in text
     assert '<img src=x> sad "quoted" <b>' in text
