@@ -40,6 +40,16 @@ ROWS = """
         return float((points["y"] / points["x"]).mean())
 
 
+    @flow.serve(examples=[{"n": 1}])
+    def times(slope: float, *, n: int) -> float:
+        return n * slope
+
+
+    @flow.fallback(deadline_ms=1000)
+    def nothing(*, n: int) -> float:
+        return 0.0
+
+
     @flow.serve(examples=[{"rows": [{"x": 1.0}]}])
     def line(slope: float, *, rows: pl.DataFrame) -> list[float]:
         return (rows["x"] * slope).to_list()
@@ -119,11 +129,24 @@ def test_what_cannot_be_recomputed_says_why(shop: Project) -> None:
         traced(shop, "p" + "0" * 31)
 
 
-def test_a_row_of_a_batch_is_explained_by_itself(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("traced-flow"))
+    made.write(ROWS)
+    assert made.run().release == "flow@1"
+    return made
+
+
+def test_an_answer_of_the_fallback_is_compared_with_the_fallback(flow: Project) -> None:
+    """What the fallback said is asked of it again, and what the function itself says now stands beside it."""
+    fields = msgspec.Raw(b'{"n":3}')
+    parts: dict[str, Any] = {"serve": "times", "fields": fields, "timings": {}, "fallback": True, "error": "deadline"}
+    found = traced(flow, stored(flow, "flow", answer=msgspec.Raw(b"0.0"), **parts)).recomputed
+    assert (found.verdict, found.answer, found.instead) == ("equal", 0.0, 6.0)
+
+
+def test_a_row_of_a_batch_is_explained_by_itself(flow: Project) -> None:
     """Answer i of a request with rows is found as ID-i, with its row, and asked again alone."""
-    flow = Project(tmp_path)
-    flow.write(ROWS)
-    assert flow.run().release == "flow@1"
     body = b'{"rows":[{"x":1},{"x":2.5}]}'
     made = stored(
         flow, "flow", serve="line", fields=msgspec.Raw(b"{}"), answer=msgspec.Raw(b"[2.0,5.0]"), count=2,
