@@ -4,104 +4,107 @@
 # source: penstock/serving/protocols/oip/inference.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "penstock/serving/protocols/oip/inference.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'penstock/serving/protocols/oip/inference.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n.penstock/serving/protocols/oip/inference.proto\x12\x0cpenstock.oip"\x13\n\x11ServerLiveRequest""\n\x12ServerLiveResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08"\x14\n\x12ServerReadyRequest"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08"\x17\n\x15ServerMetadataRequest"K\n\x16ServerMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nextensions\x18\x03 \x03(\t"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t"\x93\x02\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x42\n\x06inputs\x18\x04 \x03(\x0b\x32\x32.penstock.oip.ModelMetadataResponse.TensorMetadata\x12\x43\n\x07outputs\x18\x05 \x03(\x0b\x32\x32.penstock.oip.ModelMetadataResponse.TensorMetadata\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice"\xd0\x01\n\x13InferTensorContents\x12\x15\n\rbool_contents\x18\x01 \x03(\x08\x12\x14\n\x0cint_contents\x18\x02 \x03(\x05\x12\x16\n\x0eint64_contents\x18\x03 \x03(\x03\x12\x15\n\ruint_contents\x18\x04 \x03(\r\x12\x17\n\x0fuint64_contents\x18\x05 \x03(\x04\x12\x15\n\rfp32_contents\x18\x06 \x03(\x02\x12\x15\n\rfp64_contents\x18\x07 \x03(\x01\x12\x16\n\x0e\x62ytes_contents\x18\x08 \x03(\x0c"\x89\x07\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x43\n\nparameters\x18\x04 \x03(\x0b\x32/.penstock.oip.ModelInferRequest.ParametersEntry\x12@\n\x06inputs\x18\x05 \x03(\x0b\x32\x30.penstock.oip.ModelInferRequest.InferInputTensor\x12K\n\x07outputs\x18\x06 \x03(\x0b\x32:.penstock.oip.ModelInferRequest.InferRequestedOutputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\x9d\x02\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12T\n\nparameters\x18\x04 \x03(\x0b\x32@.penstock.oip.ModelInferRequest.InferInputTensor.ParametersEntry\x12\x33\n\x08\x63ontents\x18\x05 \x01(\x0b\x32!.penstock.oip.InferTensorContents\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\x1a\xdb\x01\n\x1aInferRequestedOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12^\n\nparameters\x18\x02 \x03(\x0b\x32J.penstock.oip.ModelInferRequest.InferRequestedOutputTensor.ParametersEntry\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01"\xe7\x04\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x44\n\nparameters\x18\x04 \x03(\x0b\x32\x30.penstock.oip.ModelInferResponse.ParametersEntry\x12\x43\n\x07outputs\x18\x05 \x03(\x0b\x32\x32.penstock.oip.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\xa0\x02\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12V\n\nparameters\x18\x04 \x03(\x0b\x32\x42.penstock.oip.ModelInferResponse.InferOutputTensor.ParametersEntry\x12\x33\n\x08\x63ontents\x18\x05 \x01(\x0b\x32!.penstock.oip.InferTensorContents\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01"k\n\x18ModelStreamInferResponse\x12\x15\n\rerror_message\x18\x01 \x01(\t\x12\x38\n\x0einfer_response\x18\x02 \x01(\x0b\x32 .penstock.oip.ModelInferResponse"e\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.penstock.oip.DataType\x12\x0c\n\x04\x64ims\x18\x04 \x03(\x03\x12\x10\n\x08optional\x18\x08 \x01(\x08"T\n\x0bModelOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.penstock.oip.DataType\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03"\xaa\x01\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x05\x12\'\n\x05input\x18\x05 \x03(\x0b\x32\x18.penstock.oip.ModelInput\x12)\n\x06output\x18\x06 \x03(\x0b\x32\x19.penstock.oip.ModelOutput\x12\x0f\n\x07\x62\x61\x63kend\x18\x11 \x01(\t"3\n\x12ModelConfigRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t"@\n\x13ModelConfigResponse\x12)\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.penstock.oip.ModelConfig"@\n\x16RepositoryIndexRequest\x12\x17\n\x0frepository_name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08"\xa7\x01\n\x17RepositoryIndexResponse\x12@\n\x06models\x18\x01 \x03(\x0b\x32\x30.penstock.oip.RepositoryIndexResponse.ModelIndex\x1aJ\n\nModelIndex\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t*\xfa\x01\n\x08\x44\x61taType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UINT8\x10\x02\x12\x0f\n\x0bTYPE_UINT16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_INT16\x10\x07\x12\x0e\n\nTYPE_INT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP64\x10\x0c\x12\x0f\n\x0bTYPE_STRING\x10\r\x12\r\n\tTYPE_BF16\x10\x0e\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.penstock/serving/protocols/oip/inference.proto\x12\x0cpenstock.oip\"\x13\n\x11ServerLiveRequest\"\"\n\x12ServerLiveResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x14\n\x12ServerReadyRequest\"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"\x17\n\x15ServerMetadataRequest\"K\n\x16ServerMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nextensions\x18\x03 \x03(\t\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x93\x02\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x42\n\x06inputs\x18\x04 \x03(\x0b\x32\x32.penstock.oip.ModelMetadataResponse.TensorMetadata\x12\x43\n\x07outputs\x18\x05 \x03(\x0b\x32\x32.penstock.oip.ModelMetadataResponse.TensorMetadata\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice\"\xd0\x01\n\x13InferTensorContents\x12\x15\n\rbool_contents\x18\x01 \x03(\x08\x12\x14\n\x0cint_contents\x18\x02 \x03(\x05\x12\x16\n\x0eint64_contents\x18\x03 \x03(\x03\x12\x15\n\ruint_contents\x18\x04 \x03(\r\x12\x17\n\x0fuint64_contents\x18\x05 \x03(\x04\x12\x15\n\rfp32_contents\x18\x06 \x03(\x02\x12\x15\n\rfp64_contents\x18\x07 \x03(\x01\x12\x16\n\x0e\x62ytes_contents\x18\x08 \x03(\x0c\"\x89\x07\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x43\n\nparameters\x18\x04 \x03(\x0b\x32/.penstock.oip.ModelInferRequest.ParametersEntry\x12@\n\x06inputs\x18\x05 \x03(\x0b\x32\x30.penstock.oip.ModelInferRequest.InferInputTensor\x12K\n\x07outputs\x18\x06 \x03(\x0b\x32:.penstock.oip.ModelInferRequest.InferRequestedOutputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\x9d\x02\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12T\n\nparameters\x18\x04 \x03(\x0b\x32@.penstock.oip.ModelInferRequest.InferInputTensor.ParametersEntry\x12\x33\n\x08\x63ontents\x18\x05 \x01(\x0b\x32!.penstock.oip.InferTensorContents\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\x1a\xdb\x01\n\x1aInferRequestedOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12^\n\nparameters\x18\x02 \x03(\x0b\x32J.penstock.oip.ModelInferRequest.InferRequestedOutputTensor.ParametersEntry\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\"\xe7\x04\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x44\n\nparameters\x18\x04 \x03(\x0b\x32\x30.penstock.oip.ModelInferResponse.ParametersEntry\x12\x43\n\x07outputs\x18\x05 \x03(\x0b\x32\x32.penstock.oip.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\xa0\x02\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12V\n\nparameters\x18\x04 \x03(\x0b\x32\x42.penstock.oip.ModelInferResponse.InferOutputTensor.ParametersEntry\x12\x33\n\x08\x63ontents\x18\x05 \x01(\x0b\x32!.penstock.oip.InferTensorContents\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\x1aO\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.penstock.oip.InferParameter:\x02\x38\x01\"k\n\x18ModelStreamInferResponse\x12\x15\n\rerror_message\x18\x01 \x01(\t\x12\x38\n\x0einfer_response\x18\x02 \x01(\x0b\x32 .penstock.oip.ModelInferResponse\"e\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.penstock.oip.DataType\x12\x0c\n\x04\x64ims\x18\x04 \x03(\x03\x12\x10\n\x08optional\x18\x08 \x01(\x08\"T\n\x0bModelOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.penstock.oip.DataType\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\"\xaa\x01\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x05\x12\'\n\x05input\x18\x05 \x03(\x0b\x32\x18.penstock.oip.ModelInput\x12)\n\x06output\x18\x06 \x03(\x0b\x32\x19.penstock.oip.ModelOutput\x12\x0f\n\x07\x62\x61\x63kend\x18\x11 \x01(\t\"3\n\x12ModelConfigRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"@\n\x13ModelConfigResponse\x12)\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.penstock.oip.ModelConfig\"@\n\x16RepositoryIndexRequest\x12\x17\n\x0frepository_name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\xa7\x01\n\x17RepositoryIndexResponse\x12@\n\x06models\x18\x01 \x03(\x0b\x32\x30.penstock.oip.RepositoryIndexResponse.ModelIndex\x1aJ\n\nModelIndex\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t*\xfa\x01\n\x08\x44\x61taType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UINT8\x10\x02\x12\x0f\n\x0bTYPE_UINT16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_INT16\x10\x07\x12\x0e\n\nTYPE_INT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP64\x10\x0c\x12\x0f\n\x0bTYPE_STRING\x10\r\x12\r\n\tTYPE_BF16\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "penstock.serving.protocols.oip.inference_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.serving.protocols.oip.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_MODELINFERRESPONSE_PARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELINFERRESPONSE_PARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_DATATYPE"]._serialized_start = 3425
-    _globals["_DATATYPE"]._serialized_end = 3675
-    _globals["_SERVERLIVEREQUEST"]._serialized_start = 64
-    _globals["_SERVERLIVEREQUEST"]._serialized_end = 83
-    _globals["_SERVERLIVERESPONSE"]._serialized_start = 85
-    _globals["_SERVERLIVERESPONSE"]._serialized_end = 119
-    _globals["_SERVERREADYREQUEST"]._serialized_start = 121
-    _globals["_SERVERREADYREQUEST"]._serialized_end = 141
-    _globals["_SERVERREADYRESPONSE"]._serialized_start = 143
-    _globals["_SERVERREADYRESPONSE"]._serialized_end = 179
-    _globals["_MODELREADYREQUEST"]._serialized_start = 181
-    _globals["_MODELREADYREQUEST"]._serialized_end = 231
-    _globals["_MODELREADYRESPONSE"]._serialized_start = 233
-    _globals["_MODELREADYRESPONSE"]._serialized_end = 268
-    _globals["_SERVERMETADATAREQUEST"]._serialized_start = 270
-    _globals["_SERVERMETADATAREQUEST"]._serialized_end = 293
-    _globals["_SERVERMETADATARESPONSE"]._serialized_start = 295
-    _globals["_SERVERMETADATARESPONSE"]._serialized_end = 370
-    _globals["_MODELMETADATAREQUEST"]._serialized_start = 372
-    _globals["_MODELMETADATAREQUEST"]._serialized_end = 425
-    _globals["_MODELMETADATARESPONSE"]._serialized_start = 428
-    _globals["_MODELMETADATARESPONSE"]._serialized_end = 703
-    _globals["_MODELMETADATARESPONSE_TENSORMETADATA"]._serialized_start = 640
-    _globals["_MODELMETADATARESPONSE_TENSORMETADATA"]._serialized_end = 703
-    _globals["_INFERPARAMETER"]._serialized_start = 706
-    _globals["_INFERPARAMETER"]._serialized_end = 859
-    _globals["_INFERTENSORCONTENTS"]._serialized_start = 862
-    _globals["_INFERTENSORCONTENTS"]._serialized_end = 1070
-    _globals["_MODELINFERREQUEST"]._serialized_start = 1073
-    _globals["_MODELINFERREQUEST"]._serialized_end = 1978
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR"]._serialized_start = 1390
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR"]._serialized_end = 1675
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY"]._serialized_start = 1596
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY"]._serialized_end = 1675
-    _globals["_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR"]._serialized_start = 1678
-    _globals["_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR"]._serialized_end = 1897
-    _globals["_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY"]._serialized_start = 1596
-    _globals["_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY"]._serialized_end = 1675
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._serialized_start = 1596
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._serialized_end = 1675
-    _globals["_MODELINFERRESPONSE"]._serialized_start = 1981
-    _globals["_MODELINFERRESPONSE"]._serialized_end = 2596
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR"]._serialized_start = 2227
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR"]._serialized_end = 2515
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY"]._serialized_start = 1596
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY"]._serialized_end = 1675
-    _globals["_MODELINFERRESPONSE_PARAMETERSENTRY"]._serialized_start = 1596
-    _globals["_MODELINFERRESPONSE_PARAMETERSENTRY"]._serialized_end = 1675
-    _globals["_MODELSTREAMINFERRESPONSE"]._serialized_start = 2598
-    _globals["_MODELSTREAMINFERRESPONSE"]._serialized_end = 2705
-    _globals["_MODELINPUT"]._serialized_start = 2707
-    _globals["_MODELINPUT"]._serialized_end = 2808
-    _globals["_MODELOUTPUT"]._serialized_start = 2810
-    _globals["_MODELOUTPUT"]._serialized_end = 2894
-    _globals["_MODELCONFIG"]._serialized_start = 2897
-    _globals["_MODELCONFIG"]._serialized_end = 3067
-    _globals["_MODELCONFIGREQUEST"]._serialized_start = 3069
-    _globals["_MODELCONFIGREQUEST"]._serialized_end = 3120
-    _globals["_MODELCONFIGRESPONSE"]._serialized_start = 3122
-    _globals["_MODELCONFIGRESPONSE"]._serialized_end = 3186
-    _globals["_REPOSITORYINDEXREQUEST"]._serialized_start = 3188
-    _globals["_REPOSITORYINDEXREQUEST"]._serialized_end = 3252
-    _globals["_REPOSITORYINDEXRESPONSE"]._serialized_start = 3255
-    _globals["_REPOSITORYINDEXRESPONSE"]._serialized_end = 3422
-    _globals["_REPOSITORYINDEXRESPONSE_MODELINDEX"]._serialized_start = 3348
-    _globals["_REPOSITORYINDEXRESPONSE_MODELINDEX"]._serialized_end = 3422
+  DESCRIPTOR._loaded_options = None
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_DATATYPE']._serialized_start=3425
+  _globals['_DATATYPE']._serialized_end=3675
+  _globals['_SERVERLIVEREQUEST']._serialized_start=64
+  _globals['_SERVERLIVEREQUEST']._serialized_end=83
+  _globals['_SERVERLIVERESPONSE']._serialized_start=85
+  _globals['_SERVERLIVERESPONSE']._serialized_end=119
+  _globals['_SERVERREADYREQUEST']._serialized_start=121
+  _globals['_SERVERREADYREQUEST']._serialized_end=141
+  _globals['_SERVERREADYRESPONSE']._serialized_start=143
+  _globals['_SERVERREADYRESPONSE']._serialized_end=179
+  _globals['_MODELREADYREQUEST']._serialized_start=181
+  _globals['_MODELREADYREQUEST']._serialized_end=231
+  _globals['_MODELREADYRESPONSE']._serialized_start=233
+  _globals['_MODELREADYRESPONSE']._serialized_end=268
+  _globals['_SERVERMETADATAREQUEST']._serialized_start=270
+  _globals['_SERVERMETADATAREQUEST']._serialized_end=293
+  _globals['_SERVERMETADATARESPONSE']._serialized_start=295
+  _globals['_SERVERMETADATARESPONSE']._serialized_end=370
+  _globals['_MODELMETADATAREQUEST']._serialized_start=372
+  _globals['_MODELMETADATAREQUEST']._serialized_end=425
+  _globals['_MODELMETADATARESPONSE']._serialized_start=428
+  _globals['_MODELMETADATARESPONSE']._serialized_end=703
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_start=640
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=703
+  _globals['_INFERPARAMETER']._serialized_start=706
+  _globals['_INFERPARAMETER']._serialized_end=859
+  _globals['_INFERTENSORCONTENTS']._serialized_start=862
+  _globals['_INFERTENSORCONTENTS']._serialized_end=1070
+  _globals['_MODELINFERREQUEST']._serialized_start=1073
+  _globals['_MODELINFERREQUEST']._serialized_end=1978
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=1390
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=1675
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_start=1596
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_end=1675
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=1678
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=1897
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=1596
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=1675
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=1596
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=1675
+  _globals['_MODELINFERRESPONSE']._serialized_start=1981
+  _globals['_MODELINFERRESPONSE']._serialized_end=2596
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=2227
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=2515
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=1596
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=1675
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_start=1596
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_end=1675
+  _globals['_MODELSTREAMINFERRESPONSE']._serialized_start=2598
+  _globals['_MODELSTREAMINFERRESPONSE']._serialized_end=2705
+  _globals['_MODELINPUT']._serialized_start=2707
+  _globals['_MODELINPUT']._serialized_end=2808
+  _globals['_MODELOUTPUT']._serialized_start=2810
+  _globals['_MODELOUTPUT']._serialized_end=2894
+  _globals['_MODELCONFIG']._serialized_start=2897
+  _globals['_MODELCONFIG']._serialized_end=3067
+  _globals['_MODELCONFIGREQUEST']._serialized_start=3069
+  _globals['_MODELCONFIGREQUEST']._serialized_end=3120
+  _globals['_MODELCONFIGRESPONSE']._serialized_start=3122
+  _globals['_MODELCONFIGRESPONSE']._serialized_end=3186
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_start=3188
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_end=3252
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_start=3255
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_end=3422
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_start=3348
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_end=3422
 # @@protoc_insertion_point(module_scope)
