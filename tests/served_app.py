@@ -117,6 +117,10 @@ def _target(request: Request, respond: Respond) -> None:
     respond(Reply(200, f"{request.method} {request.path} {request.query.decode()}".encode(), kind=b"text/plain"))
 
 
+def _trace(request: Request, respond: Respond) -> None:
+    respond(Reply(200, request.headers.get(b"traceparent", b"none"), kind=b"text/plain"))
+
+
 def _big(request: Request, respond: Respond) -> None:
     respond(Reply(200, b"x" * int(request.query or b"0"), kind=b"text/plain"))
 
@@ -158,6 +162,7 @@ def serving(limits: Limits) -> Iterator[Served]:
             "/twice": post(_twice),
             "/target": get(_target),
             "/big": get(_big),
+            "/trace": get(_trace),
             "/failing": get(_failing),
             "/injecting": get(_injecting),
         }

@@ -115,6 +115,15 @@ def test_a_head_that_was_seen_before_may_come_without_its_body(served: Served) -
         assert read_all(link) == b""
 
 
+def test_each_request_keeps_its_own_trace_context(served: Served) -> None:
+    """Heads that differ in nothing else are not mixed up; without one, or with two, they are what was sent."""
+    traces = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 6)]
+    with served.connect() as link:
+        for trace in [*traces, "", *traces, "00-zz-01", "", f"{traces[0]}\r\ntraceparent: {traces[1]}", traces[2]]:
+            link.sendall(get_request("/trace", f"traceparent: {trace}\r\n" if trace else ""))
+            assert read_reply(link)[2].decode() == (trace.replace("\r\ntraceparent:", ",") or "none")
+
+
 def test_a_trailer_changes_nothing(served: Served) -> None:
     """What comes after a chunked body is no header of the request, nor of the next one."""
     bomb = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nContent-Encoding: gzip\r\nHost: evil\r\n\r\n"

@@ -19,6 +19,7 @@ from penstock.serving.limits import Limits
 from served_app import HEAD, Served, read_all, read_reply, serving
 
 LIMITS = Limits(receive_s=20.0, idle_s=20.0, linger_s=0.5, body_bytes=2**16, head_bytes=2**12)
+TRACE = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
 GOOD = HEAD + b"Content-Length: 4\r\n\r\ngood"
 PIECES = [
     *(
@@ -45,7 +46,9 @@ PIECES = [
         b"good",
         b"traceparent: 00-1-1-01\r\n",
     ),
+    TRACE,
     GOOD,
+    HEAD + TRACE + b"Content-Length: 4\r\n\r\ngood",
     HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n",
     b"GET /target HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ]
@@ -89,7 +92,9 @@ def nearly_right() -> st.SearchStrategy[bytes]:
         return message
 
     edits = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 3), st.sampled_from([b"", *PIECES])), max_size=4)
-    return st.builds(spoil, st.sampled_from([GOOD, GOOD + GOOD, PIECES[-1] + GOOD, PIECES[-2] + GOOD]), edits)
+    return st.builds(
+        spoil, st.sampled_from([GOOD, GOOD + GOOD, *[piece + GOOD for piece in PIECES[-3:]], PIECES[-3]]), edits
+    )
 
 
 hostile = st.one_of(

@@ -1,5 +1,6 @@
 """What one caller sends, from bytes to requests: the parser, its bounds, and the heads that were read before."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
@@ -21,6 +22,7 @@ _UNKNOWN_HEADS = 32
 _DROPPED_BYTES = 64 * 1024  # a refused body up to this size is read and dropped, and the connection goes on
 _OVERHEAD = 8  # bytes on the wire for one of a chunked body: "1\r\nx\r\n" is 6
 _SLACK_BYTES = 64 * 1024
+_TRACE = re.compile(rb"\r\ntraceparent: (00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?=\r\n)")
 _events = structlog.get_logger("penstock.serving")
 
 
@@ -52,18 +54,14 @@ class Shared:
     Attributes:
         now_s: The event loop's clock when it was last looked at, which is often enough for what takes seconds.
         known: Heads that were read before.
+        known_traced: Heads that were read before with a trace context, which is left out.
     """
 
     app: App
     limits: Limits
     now_s: float
     known: dict[bytes, _Known] = field(default_factory=dict)
-
-    def learn(self, head: bytes, known: _Known) -> None:
-        """Remember a head."""
-        if len(self.known) >= _KNOWN_HEADS:
-            self.known.clear()
-        self.known[head] = known
+    known_traced: dict[bytes, _Known] = field(default_factory=dict)
 
 
 class Exchanges(Protocol):
@@ -143,7 +141,10 @@ class Reader:
         if self.phase is _IDLE:
             end = data.find(_HEAD_END) + 4
             known = self._shared.known.get(data[:end])
-            if known is not None and self._is_read(known, data, end):
+            if known is None:
+                if self._is_read_traced(data, end):
+                    return
+            elif self._is_read(known, known.head.request, data, end):
                 return
         self._feed(data)
 
@@ -253,16 +254,25 @@ class Reader:
         if refusal is not None:
             self._exchanges.say(refusal, head)
         elif route is not None:
-            self._hand_over(head, route, body)
+            self._hand_over(head, route, head.request, body)
 
     # What follows from it.
 
-    def _is_read(self, known: _Known, data: bytes, end: int) -> bool:
+    def _is_read_traced(self, data: bytes, end: int) -> bool:
+        """Read a request whose head is known but for its trace context, which callers change with every request."""
+        found = _trace_of(data, end)
+        known = None if found is None else self._shared.known_traced.get(found[0])
+        if found is None or known is None:
+            return False
+        given = known.head.request
+        headers = {**given.headers, b"traceparent": found[1]}
+        return self._is_read(known, Request(given.method, given.path, headers, b"", given.query), data, end)
+
+    def _is_read(self, known: _Known, request: Request, data: bytes, end: int) -> bool:
         """Read a request with a known head, if it is whole; hold the head when nothing of its body is there yet."""
-        head = known.head
         if known.size == len(data):
             self._unknown = 0
-            self._hand_over(head, known.route, data[end:])
+            self._hand_over(known.head, known.route, request, data[end:])
             return True
         if end < len(data):
             return False
@@ -329,10 +339,14 @@ class Reader:
             return
         end = data.find(_HEAD_END) + 4
         if end <= _KNOWN_HEAD_BYTES:
-            self._shared.learn(data[:end], _Known(head, route, end + head.length))
+            found = _trace_of(data, end)
+            known = _Known(head, route, end + head.length)
+            if found is None:
+                _learn(self._shared.known, data[:end], known)
+            elif b"traceparent" not in found[0].lower():  # a second one would be joined with the first
+                _learn(self._shared.known_traced, found[0], known)
 
-    def _hand_over(self, head: Head, route: Route, body: bytes) -> None:
-        request = head.request
+    def _hand_over(self, head: Head, route: Route, request: Request, body: bytes) -> None:
         if body:
             if b"content-encoding" in request.headers:
                 try:
@@ -352,6 +366,19 @@ class Reader:
         self.phase = _DEAF
         self._head = None
         self._exchanges.end(reply)
+
+
+def _learn(heads: dict[bytes, _Known], head: bytes, known: _Known) -> None:
+    if len(heads) >= _KNOWN_HEADS:
+        heads.clear()
+    heads[head] = known
+
+
+def _trace_of(data: bytes, end: int) -> tuple[bytes, bytes] | None:
+    """Return a head without its trace context, and that; None when it has none of the usual form."""
+    at = data.find(b"\r\ntraceparent: 00-", 0, end)
+    found = _TRACE.match(data, at, end) if at > 0 else None
+    return None if found is None else (data[:at] + data[found.end() : end], found[1])
 
 
 def _head_too_large() -> RequestError:
