@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import DataError
 from penstock.serving.offline.job import aligned, common_schema
-from penstock.serving.offline.pieces import Cut, see_file
+from penstock.serving.offline.pieces import Cut, FilesInput, fitting_cut, see_file
 from penstock.serving.offline.pieces import file_pieces as cut_file
 from penstock.serving.offline.reading import read_piece
 from penstock.serving.offline.scoring import Counts
@@ -64,6 +65,19 @@ def test_parquet_is_cut_by_row_groups(tmp_path: Path, count: int, group: int, ro
     pieces = list(cut_file(see_file(path), Cut(rows=rows)))
     assert rows_of(path, Cut(rows=rows)) == [(n,) for n in range(count)]
     assert max(piece.stop - piece.start for piece in pieces) <= 2 * rows
+
+
+def test_small_inputs_are_cut_for_all_workers(tmp_path: Path) -> None:
+    """A few thousand rows keep every process busy; many millions do not become very many files."""
+    path = tmp_path / "in.parquet"
+    pl.DataFrame({"a": range(16_000)}).write_parquet(path)
+    text = tmp_path / "in.csv"
+    pl.DataFrame({"a": range(200_000)}).write_csv(text)
+    few = FilesInput(files=(see_file(path), see_file(text)))
+    assert fitting_cut(few, LAKE, 2) == Cut(rows=1000, size_bytes=text.stat().st_size // 16)
+    assert fitting_cut(FilesInput(files=(see_file(path),)), LAKE, 100).rows == 500
+    large = msgspec.structs.replace(see_file(text), size_bytes=10**12)
+    assert fitting_cut(FilesInput(files=(large,)), LAKE, 2).size_bytes == Cut().size_bytes
 
 
 @pytest.mark.parametrize("body", [b"\xef\xbb\xbfa,b\r\n1,x\r\n2,y\r\n", b"a,b\n1,x\n2,y", b'"a","b"\n1,"x"\n2,y\n'])

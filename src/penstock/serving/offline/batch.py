@@ -10,12 +10,10 @@ from penstock.core import faults
 from penstock.core.records import Record
 from penstock.serving.offline.crew import Crew
 from penstock.serving.offline.job import Finished, Folder, Job
-from penstock.serving.offline.pieces import Cut, JobInput, Piece, find_input, pieces_of
+from penstock.serving.offline.pieces import Cut, JobInput, Piece, find_input, fitting_cut, pieces_of
 from penstock.serving.offline.scoring import Asking, Counts
 from penstock.serving.offline.tasks import Form, Task, WorkerOptions
 from penstock.store.lake import Lake
-
-WHOLE_CUT = Cut()
 
 
 class Progress(Record, frozen=True, kw_only=True):
@@ -48,6 +46,7 @@ class BatchOptions:
         form: Their form.
         workers: Processes that answer.
         cores: Cores that they share.
+        cut: How large pieces are; None for what fits the input.
         restart: Forget what was begun in `out`.
         on_progress: Called now and then.
         on_finished: Called once with what it came to, before that is recorded; may be called again after a kill.
@@ -65,7 +64,7 @@ class BatchOptions:
     form: Form = "parquet"
     workers: int = 1
     cores: int = 1
-    cut: Cut = WHOLE_CUT
+    cut: Cut | None = None
     restart: bool = False
     on_progress: Callable[[Progress], None] | None = None
     on_finished: Callable[[Job, Finished], None] | None = None
@@ -89,7 +88,9 @@ def run_batch(options: BatchOptions) -> Finished:
         before = folder.before()
         known = None if before is None else before.input
         found = find_input(options.input, options.folder, options.pipeline, lake, before=known)
-        job = folder.begin(_job(options, found), before)
+        # What was begun goes on as it was cut, whatever number of workers goes on with it.
+        cut = options.cut or (fitting_cut(found, lake, options.workers) if before is None else before.cut)
+        job = folder.begin(_job(options, found, cut), before)
         if (finished := folder.finished()) is not None:
             return finished
         pieces = list(pieces_of(job.input, lake, job.cut))
@@ -102,7 +103,7 @@ def run_batch(options: BatchOptions) -> Finished:
     return finished
 
 
-def _job(options: BatchOptions, found: JobInput) -> Job:
+def _job(options: BatchOptions, found: JobInput, cut: Cut) -> Job:
     return Job(
         id=secrets.token_hex(8),
         release=options.release,
@@ -110,7 +111,7 @@ def _job(options: BatchOptions, found: JobInput) -> Job:
         manifest=options.manifest,
         asking=options.asking,
         input=found,
-        cut=options.cut,
+        cut=cut,
         form=options.form,
     )
 

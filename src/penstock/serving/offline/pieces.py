@@ -29,6 +29,8 @@ KINDS: dict[str, FileKind] = {
 }
 PIECE_ROWS = 50_000
 PIECE_BYTES = 2 * 2**20
+_LEAST_ROWS, _LEAST_BYTES = 500, 2**15
+_PIECES_PER_WORKER = 8
 _BLOCK_BYTES = 2**22
 _HEAD_BYTES = 2**16
 _QUOTE, _NEWLINE = ord('"'), ord("\n")
@@ -266,6 +268,28 @@ def pieces_of(found: JobInput, lake: Lake, cut: Cut) -> Iterator[Piece]:
         return
     for file in found.files:
         yield from file_pieces(file, cut)
+
+
+def fitting_cut(found: JobInput, lake: Lake, workers: int) -> Cut:
+    """Return how to cut an input so that all workers have work and little is lost with one, without very many parts."""
+    shares = workers * _PIECES_PER_WORKER
+    size_bytes = min(PIECE_BYTES, max(_LEAST_BYTES, _text_bytes(found) // shares))
+    return Cut(min(PIECE_ROWS, max(_LEAST_ROWS, _rows(found, lake) // shares)), size_bytes)
+
+
+def _rows(found: JobInput, lake: Lake) -> int:
+    if isinstance(found, DatasetInput):
+        table = lake.table(found.pipeline, found.dataset)
+        return table.count(table.version(found.version))
+    try:
+        return sum(pq.read_metadata(file.path).num_rows for file in found.files if file.kind == "parquet")
+    except (OSError, ValueError):  # what is wrong with a file is said when it is cut
+        return 0
+
+
+def _text_bytes(found: JobInput) -> int:
+    files = found.files if isinstance(found, FilesInput) else ()
+    return sum(file.size_bytes for file in files if file.kind != "parquet")
 
 
 def file_pieces(file: FileSeen, cut: Cut) -> Iterator[FilePiece]:
