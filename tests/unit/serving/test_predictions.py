@@ -136,3 +136,51 @@ def test_closing_twice_the_same_folder_keeps_both_writers_apart(tmp_path: Path) 
         one.close()
     assert len(segments(tmp_path)) == 2
     assert len(list(read_predictions(tmp_path, "movies"))) == 2
+
+
+def test_durability_of_requests_syncs_once_per_batch_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `durability="request"` all answers of a batch are on the disk, by one sync, when the caller hears."""
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def noted(file: int) -> None:
+        real(file)
+        synced.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    log = PredictionLog(tmp_path, "movies", worker="w0", clock=Clock(), durability="request")
+    for batch in (1, 2):
+        assert log.append([entry(log.new_id(NOW)) for _ in range(3)])
+        (path,) = segments(tmp_path)
+        assert (len(synced), synced[-1]) == (batch, path.stat().st_size)
+    log.close()
+
+
+def test_what_the_disk_refuses_to_sync_is_not_written_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed sync is told to the caller; the entry is there once."""
+
+    def refuse(_: int) -> None:
+        raise OSError(5, "no")
+
+    log = PredictionLog(tmp_path, "movies", worker="w0", clock=Clock(), durability="request")
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    made = log.new_id(NOW)
+    assert not log.append([entry(made)])
+    monkeypatch.undo()
+    assert log.append([entry(log.new_id(NOW))])
+    log.close()
+    assert [p.id for p in read_predictions(tmp_path, "movies")].count(made) == 1
+
+
+def test_bytes_of_a_caller_do_not_become_a_prediction(log: PredictionLog, tmp_path: Path) -> None:
+    """Rows are stored as they were sent: a frame hidden in them does not count when the one around it breaks."""
+    forged = frame(msgspec.json.encode(entry("p" + "0" * 31)))
+    rows = msgspec.structs.replace(entry(log.new_id(NOW)), answer=msgspec.Raw(b"[1,2]"), count=2)
+    assert log.append([rows], [forged * 3])
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[20] ^= 0xFF
+    path.write_bytes(data)
+    assert list(read_predictions(tmp_path, "movies")) == []

@@ -1,1 +1,5 @@
-"""What was answered, kept: segments that workers append to, and how they are read back."""
+"""What was answered and what became of it, kept: written by workers to segments, compacted into the lake, read back.
+
+Belongs here: the log, redaction, compaction and retention, feedback and outcomes as rows. Does not: calling user code
+(`processes`), showing a prediction to people (`project.tracing`).
+"""

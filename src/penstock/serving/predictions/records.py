@@ -1,8 +1,8 @@
 """Predictions: their ids, the records of them, and their form in a segment of the log.
 
-A segment is a file of frames: magic, length, CRC-32, then one entry as JSON, with rows attached as they were sent where
-there are some. A frame cut short by a crash, or with flipped bytes, is told apart from good ones; the next magic starts
-the next good one. Writing is in `log`, reading back in `reading`.
+A segment is a file of frames: magic, length, CRC-32 of the body and of the head, then one entry as JSON, with rows
+attached as they were sent where there are some. A frame cut short by a crash, or with flipped bytes, is told apart
+from good ones; the next magic starts the next good one. Writing is in `log`, reading back in `reading`.
 """
 
 import mmap
@@ -22,7 +22,8 @@ from penstock.core.records import Record
 _MAGIC = b"PSP"
 _PLAIN = b"PSP1"
 _WITH_ROWS = b"PSP2"
-_HEAD = struct.Struct("<4sII")
+_START = struct.Struct("<4sII")
+_HEAD = struct.Struct("<4sIII")
 _LENGTH = struct.Struct("<I")
 _ID_LETTERS = frozenset("0123456789abcdef")
 _ID_LENGTH = 32
@@ -187,10 +188,11 @@ def seed_of(name: str) -> int:
 
 def frame(json: bytes, *, seed: int = 0, attached: bytes | None = None) -> bytes:
     """Return an entry framed for a segment."""
-    if attached is None:
-        return _HEAD.pack(_PLAIN, len(json), zlib.crc32(json, seed)) + json
-    body = b"".join((_LENGTH.pack(len(json)), json, attached))
-    return _HEAD.pack(_WITH_ROWS, len(body), zlib.crc32(body, seed)) + body
+    magic, body = (
+        (_PLAIN, json) if attached is None else (_WITH_ROWS, b"".join((_LENGTH.pack(len(json)), json, attached)))
+    )
+    start = _START.pack(magic, len(body), zlib.crc32(body, seed))
+    return b"".join((start, _LENGTH.pack(zlib.crc32(start, seed)), body))
 
 
 def read_frames(path: Path) -> Iterator[Frame | Damage]:
@@ -240,7 +242,10 @@ def _next_good(data: mmap.mmap, place: int, seed: int) -> int:
 def _payload_at(data: mmap.mmap, place: int, seed: int) -> bytes | None:
     if place + _HEAD.size > len(data):
         return None
-    magic, length, checksum = _HEAD.unpack_from(data, place)
+    magic, length, checksum, of_start = _HEAD.unpack_from(data, place)
+    # The head has a sum of its own: a damaged body full of made-up heads must not cost a look at all that they claim.
+    if zlib.crc32(data[place : place + _START.size], seed) != of_start:
+        return None
     if magic not in {_PLAIN, _WITH_ROWS} or place + _HEAD.size + length > len(data):
         return None
     payload = data[place + _HEAD.size : place + _HEAD.size + length]
