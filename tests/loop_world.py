@@ -38,6 +38,8 @@ from penstock.worker.state import (
 BEGIN = datetime(2026, 3, 27, tzinfo=UTC)
 SCHEDULES = ("0 4 * * *", "10 */4 * * *", "30 2 * * *", "15 */6 * * 1-5", None)
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
+Outcome = Literal["succeeded", "refused", "failed", "lost", "cancelled"]
+OUTCOMES: tuple[Outcome, ...] = ("succeeded", "refused", "failed", "lost", "cancelled")
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class Run:
     kind: Kind
     began_at: datetime
     is_first: bool
-    outcome: Literal["succeeded", "refused", "failed", "lost", "cancelled"] | None = None
+    outcome: Outcome | None = None
     ended_at: datetime | None = None
     cpu_s: float = 0.0
 
@@ -120,9 +122,10 @@ class World:
             if row.state != "running" or row.runs[-1].outcome is None:
                 continue
             run = row.runs[-1]
-            state, _ = decide(
-                self.gather(), Ended(pipeline=row.pipeline, kind=row.kind, key=row.key, outcome=run.outcome), self.now
-            )
+            outcome = run.outcome
+            assert outcome is not None
+            ended = Ended(pipeline=row.pipeline, kind=row.kind, key=row.key, outcome=outcome)
+            state, _ = decide(self.gather(), ended, self.now)
             after = state.pipelines[row.pipeline]
             again = next((c for c in after.open if (c.kind, c.key) == (row.kind, row.key)), None)
             row.state = "waiting" if again is not None else "failed" if run.outcome == "failed" else "done"
@@ -166,9 +169,7 @@ class World:
         """Let runs end, each in its way; their causes are told by the next tick."""
         for run in self.runs:
             if run.outcome is None and self.chance.random() < 0.6:
-                run.outcome = self.chance.choices(
-                    ["succeeded", "refused", "failed", "lost", "cancelled"], [6, 2, 4, 2, 1]
-                )[0]
+                run.outcome = self.chance.choices(OUTCOMES, [6, 2, 4, 2, 1])[0]
                 run.ended_at, run.cpu_s = self.now, self.chance.choice([1.0, 30.0, 200.0])
 
     def _record(self, action: Action) -> None:

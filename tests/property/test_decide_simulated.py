@@ -8,7 +8,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from loop_world import World, check_rests, check_slots, live, make_world
-
 from penstock.worker.decide import DAY
 
 SEEDS, PER_CASE = 10_000, 500
