@@ -13,9 +13,7 @@ from penstock.core.records import Artifact, CheckResult, Interval, Record
 from penstock.core.settings import Policy
 from penstock.pipeline.graph import Graph
 
-FORMAT = 1
-# Left out while they are empty, so that releases made before there were such fields keep their hash.
-_LATER = ("inputs", "stand_ins")
+FORMAT = 2
 
 
 class ReleasedDataset(Record, frozen=True, kw_only=True):
@@ -113,20 +111,13 @@ class Manifest(Record, frozen=True, kw_only=True):
     evaluations: dict[str, ReleasedEvaluation]
     examples: dict[str, tuple[Example, ...]] = {}
     champion: str | None = None
-    # Fields that came later stand at the end, in the order of `_LATER`.
     inputs: dict[str, tuple[tuple[str, str], ...]] = {}
     stand_ins: dict[str, dict[str, StandIn]] = {}
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the manifest as canonical JSON; its digest is the hash of the release."""
-    data = msgspec.json.encode(manifest, order="deterministic")
-    for name in reversed(_LATER):
-        empty = f',"{name}":{{}}}}'.encode()
-        if not data.endswith(empty):
-            break
-        data = data[: -len(empty)] + b"}"
-    return data
+    return msgspec.json.encode(manifest, order="deterministic")
 
 
 def decode_manifest(data: bytes) -> Manifest:

@@ -68,9 +68,9 @@ def _refuse_other_format(data: bytes, source: Path) -> None:
         head = msgspec.json.decode(data, type=_Head)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise InputError(f"The manifest of {source} is not readable: {_why(error)}.", hint=_AGAIN) from error
-    if head.format != FORMAT:
+    if not 1 <= head.format <= FORMAT:
         hint = "upgrade Penstock here" if head.format > FORMAT else "export it again"
-        raise InputError(f"{source} has format {head.format}; this Penstock reads {FORMAT}.", hint=hint)
+        raise InputError(f"{source} has format {head.format}; this Penstock reads up to {FORMAT}.", hint=hint)
 
 
 def _why(error: Exception) -> str:

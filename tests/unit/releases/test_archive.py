@@ -207,7 +207,7 @@ def _unasked(entries: dict[Any, bytes]) -> dict[Any, bytes]:
 
 def _newer(m: dict[str, Any]) -> None:
     m.clear()
-    m.update({"format": 2, "shape": "another"})
+    m.update({"format": 3, "shape": "another"})
 
 
 NO_ENTRY = "holds an entry that no release file has"
@@ -243,8 +243,8 @@ CORPUS: dict[str, tuple[Corrupt, str]] = {
     "manifest of another shape": (_with_manifest(b'{"format":1}'), "is not readable"),
     "manifest a list": (_with_manifest(b"[]"), "is not readable"),
     "format not a number": (_with_manifest(b'{"format":"1"}'), "is not readable"),
-    "newer format": (_edited(_newer), "has format 2; this Penstock reads 1. Hint: upgrade Penstock here"),
-    "older format": (_edited(lambda m: m.update(format=0)), "has format 0; this Penstock reads 1. Hint: export"),
+    "newer format": (_edited(_newer), "has format 3; this Penstock reads up to 2. Hint: upgrade Penstock here"),
+    "older format": (_edited(lambda m: m.update(format=0)), "has format 0; this Penstock reads up to 2. Hint: export"),
     "manifest with spaces": (lambda e: e | {JSON: e[JSON].replace(b":", b": ")}, "not as Penstock writes it"),
     "names twice": (lambda e: e | {JSON: b'{"format":1,' + e[JSON][1:]}, "not as Penstock writes it"),
     "environment of another shape": (_edited(lambda m: m["environment"].update(packages=[1])), "is not readable"),

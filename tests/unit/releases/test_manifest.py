@@ -17,7 +17,7 @@ from penstock.releases.manifest import Example, Manifest, StandIn, decode_manife
 from penstock.store.blobs import Blobs
 
 # Kept from the first version: a change of this hash makes every known release another one. Raise FORMAT with it.
-GOLDEN_HASH = "6b73114b9016cc3d9e64fb4afc3196d329cb0a619d40c448249f75e992de9a1b"
+GOLDEN_HASH = "e3bccf558f7a3fb751c56c14f66d4840cbc170d25143598fc27087818b33f74e"
 
 T = TypeVar("T", bound=msgspec.Struct)
 

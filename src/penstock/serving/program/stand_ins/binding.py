@@ -74,7 +74,7 @@ def stand_in(original: Any, proven: Proven, blobs: Blobs) -> Any:
         return original
     try:
         built = way.build(original, proven.artifact, blobs)
-    except (NotPossibleError, ImportError) as error:
+    except (NotPossibleError, ImportError, AttributeError) as error:  # the last: inner parts of a library moved
         _tell(original, proven, str(error))
         return original
     found = assembled(original, built, proven)

@@ -11,6 +11,11 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Add four tables; what is there stays as it is."""
+    _decisions()
+    _alerts()
+
+
+def _decisions() -> None:
     op.create_table(
         "causes",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
@@ -41,6 +46,9 @@ def upgrade() -> None:
         sa.Column("profile", sa.Text),
         sa.Column("computed_at", sa.Text, nullable=False),
     )
+
+
+def _alerts() -> None:
     op.create_table(
         "alerts",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
