@@ -6,7 +6,7 @@ DATA ?=
 TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
 
-.PHONY: demo test test-fast rehearse-kills soak check fix bench bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills soak check fix bench bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,9 +22,15 @@ $(VENV)/.test: $(VENV)/.base
 demo: $(VENV)/.base  ## Install, then run the movies pipeline from data to served answers. DATA=dir uses real data.
 	$(BIN)/python -m penstock demo $(if $(DATA),--data $(DATA))
 
-test: $(VENV)/.test  ## Every test, fast ones first.
+# Debian's packages of a browser and of a NATS server. Where they cannot be installed, their tests say so and are skipped.
+beside:
+	@command -v chromium >/dev/null && command -v nats-server >/dev/null || \
+	(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium nats-server >/dev/null) || \
+	echo "chromium or nats-server is missing and could not be installed: their tests will be skipped"
+
+test: $(VENV)/.test beside  ## Every test, fast ones first.
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 --dist worksteal -q
-	$(BIN)/python -m pytest tests/integration tests/story -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest tests/integration tests/story tests/browser -n 2 --dist loadfile -q
 
 test-fast: $(VENV)/.test  ## Unit, property and contract tests only.
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract -n 2 --dist worksteal -q
