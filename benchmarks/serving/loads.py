@@ -32,7 +32,8 @@ class Burst:
     Attributes:
         rows_per_s: Answered rows a second.
         requests_per_s: Answered requests a second.
-        cpu_us: Processor time of the server's tree per request.
+        cpu_us: Processor time of the server's tree per request, without what may wait.
+        later_us: Processor time per request of processes that gave way meanwhile, as one that tidies a log.
         busy: Share of one core that the server's tree used; below 1 the machine was busy, or the load light.
         refused: Answers with another status than 200.
         broken: Connections that failed, and requests without an answer.
@@ -44,6 +45,7 @@ class Burst:
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    later_us: float
     busy: float
     refused: int
     broken: int
@@ -83,7 +85,8 @@ def burst(target: Target, load: str, *, seconds: float, rate: float = 0.0) -> Bu
         raise OSError(f"The generator failed: {done.stderr.strip()[-300:]}")
     after = target.tree.usage()
     found = json.loads(done.stdout.splitlines()[-1])
-    spent_s = after.cpu_s - before.cpu_s
+    later_s = after.behind_s - before.behind_s
+    spent_s = after.cpu_s - before.cpu_s - later_s
     answers = max(1, found["answers"])
     return Burst(
         rows_per_s=rows * found["answers"] / found["seconds"],
@@ -91,6 +94,7 @@ def burst(target: Target, load: str, *, seconds: float, rate: float = 0.0) -> Bu
         p50_ms=found["p50_ms"],
         p99_ms=found["p99_ms"],
         cpu_us=1e6 * spent_s / answers,
+        later_us=1e6 * later_s / answers,
         busy=spent_s / found["seconds"],
         refused=found["refused"],
         broken=found["broken"],

@@ -19,10 +19,12 @@ class Usage:
     Attributes:
         cpu_s: Processor time of all that live, user and system.
         memory_bytes: Resident memory, what they share counted once (the proportional set size).
-        largest_bytes: Resident memory of the largest of them: the one that holds the model.
+        largest_bytes: Resident memory of the largest that has not given way: the one that holds the model.
+        behind_s: The part of `cpu_s` of processes that have given way to the others: work that may wait.
     """
 
     cpu_s: float
+    behind_s: float
     memory_bytes: int
     largest_bytes: int
 
@@ -71,9 +73,11 @@ class Tree:
     def usage(self) -> Usage:
         """Return what the tree has used until now."""
         pids = list(_members(self._process.pid))
-        resident = [_kilobytes(pid, "status", "VmRSS:") for pid in pids]
+        behind = {pid for pid in pids if _niceness(pid) > os.nice(0)}
+        resident = [_kilobytes(pid, "status", "VmRSS:") for pid in pids if pid not in behind]
         return Usage(
             cpu_s=sum(map(_cpu_s, pids)),
+            behind_s=sum(map(_cpu_s, behind)),
             memory_bytes=1024 * sum(_kilobytes(pid, "smaps_rollup", "Pss:") for pid in pids),
             largest_bytes=1024 * max(resident, default=0),
         )
@@ -99,8 +103,9 @@ def prefer(pid: int) -> None:
     """
     group = Path(f"/proc/{pid}/autogroup")
     try:
-        niceness = os.getpriority(os.PRIO_PROCESS, pid)
-        if niceness and group.exists():
+        niceness = os.nice(0)
+        is_equal = os.getpriority(os.PRIO_PROCESS, pid) == niceness  # one that has given way stays behind
+        if niceness and is_equal and group.exists():
             group.write_text(str(niceness), encoding="ascii")
     except ProcessLookupError:  # it has ended meanwhile
         return
@@ -142,6 +147,11 @@ def _lives(pid: int) -> bool:
 def _cpu_s(pid: int) -> float:
     found = _stat(pid)
     return (int(found[11]) + int(found[12])) / _TICKS_PER_S if found else 0.0
+
+
+def _niceness(pid: int) -> int:
+    found = _stat(pid)
+    return int(found[16]) if found else 0
 
 
 def _kilobytes(pid: int, file: str, name: str) -> int:

@@ -139,7 +139,7 @@ def _sizes(found: Samples) -> str:
         figures = [found.middle(name, *what) for what in (("start", "seconds"), *(("memory", m) for m in _MEMORY))]
         start_s, whole, largest = (value or float("nan") for value in figures)
         rows.append((name, version, _shown(start_s), _shown(whole / _MIB), _shown(largest / _MIB)))
-    heads = ("server", "version", "first answer after s", "memory MB, all its processes", "the largest")
+    heads = ("server", "version", "first answer after s", "memory MB, all its processes", "the one that answers")
     return f"Start and memory (median over both models):\n\n{_markdown(heads, rows)}" if rows else ""
 
 
