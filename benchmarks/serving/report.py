@@ -27,6 +27,8 @@ class Figure:
     most: float
 
     def __str__(self) -> str:
+        if self.least == self.most:
+            return _shown(self.median)
         return f"{_shown(self.median)} ({_shown(self.least)} to {_shown(self.most)})"
 
 
