@@ -95,6 +95,19 @@ def test_a_budget_stops_retrains_and_says_its_figures(tmp_path: Path) -> None:
     assert waiting.figures["held"]["spent_cpu_s"] > 0.001
 
 
+def test_a_retrain_that_outgrows_the_budget_is_stopped(tmp_path: Path) -> None:
+    """N7: the budget is hard: the run ends between two tasks, says the figures, and counts as no failure."""
+    loop = chain_loop(tmp_path, 'intake = "100d"\nbudget = { cpu_s_per_day = 0.01 }')
+    loop.now += 2 * DAY
+    loop.project.change("* 2)", "* 3)", "chain.py")
+    ask(loop, "webhook", "w1")
+    report = loop.tick()
+    assert [run.outcome for run in report.runs] == ["refused"]
+    assert "policy grants 0.01" in report.runs[0].said
+    assert loop.project.live("chain") == "chain@1"
+    assert loop.told() == [("webhook:w1", "done")]
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
     """`penstock tick --dry-run` leaves runs and causes as they are."""
     loop = chain_loop(tmp_path, 'schedule = "0 4 * * *"')

@@ -11,6 +11,7 @@ PenstockError            code, message (what failed, on what, because of what), 
 │   └── UnsupportedError a value has no codec
 ├── StepError            user code failed, or its process died
 ├── CheckError           a check did not pass
+├── BudgetError          a retrain used up what policy grants its pipeline
 ├── StoreError           ledger, blobs or lake cannot be read or written
 │   ├── DiskFullError    no space left
 │   └── LedgerError      the ledger is damaged, newer than this version, or locked
@@ -107,6 +108,13 @@ class CheckError(PenstockError):
     """A check did not pass."""
 
     code = "check"
+    exit_code = 3
+
+
+class BudgetError(PenstockError):
+    """A retrain used up what policy grants its pipeline."""
+
+    code = "budget"
     exit_code = 3
 
 

@@ -12,23 +12,27 @@ import sqlalchemy as sa
 import structlog
 
 from penstock.core import faults
-from penstock.core.errors import LeaseLostError, NotFoundError, PenstockError, StoreError
+from penstock.core.errors import BudgetError, LeaseLostError, NotFoundError, PenstockError, StoreError
 from penstock.core.records import Record
 from penstock.core.refs import RunRef
 from penstock.core.states import RunState
 from penstock.engine import logs
+from penstock.engine.events import Event, Listener, UnitEnded, ignore
 from penstock.engine.stopping import CancelledRunError
 from penstock.project.running import RunOptions, RunReport, run_graph
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace
-from penstock.store.ledger import causes, events, recovery, runs
-from penstock.worker.gather import is_quarantined
+from penstock.store.ledger import causes, events, recovery, runs, triggers
+from penstock.worker.decide import DAY
+from penstock.worker.gather import is_quarantined, rules_of
 from penstock.worker.state import Action, Follow, Hold, Open, Quarantine, Queue, Readmit, Skip, Start
 
 _events = structlog.get_logger("penstock.worker")
 ACTOR = "worker"
 # A run whose process died this often is not begun again for the same cause.
 MOST_LOST = 3
+# A gate that refuses and a purse that is empty say nothing bad about the pipeline.
+_NO_FAILURES = frozenset({"check", BudgetError.code})
 
 
 class Settled(Record, frozen=True, kw_only=True):
@@ -94,7 +98,7 @@ def perform(workspace: Workspace, cause: Open, *, slot: datetime | None = None) 
     faults.point("cause_before_run")
     options = RunOptions(params={}, now=slot or cause.decided_at, cause=cause.name, cause_id=cause.id)
     try:
-        report = run_graph(find_graph(workspace, cause.pipeline), workspace, options)
+        report = run_graph(find_graph(workspace, cause.pipeline), workspace, options, _purse(workspace, cause))
     except LeaseLostError as error:
         _events.info("cause_taken", pipeline=cause.pipeline, cause=cause.name, reason=error.message)
         return None
@@ -105,6 +109,30 @@ def perform(workspace: Workspace, cause: Open, *, slot: datetime | None = None) 
         return None
     faults.point("cause_after_run")
     return report
+
+
+def _purse(workspace: Workspace, cause: Open) -> Listener:
+    """Return what listens to a run and ends it when its pipeline's budget is used up, between two of its tasks."""
+    most = rules_of(workspace.settings.policy(cause.pipeline)).cpu_s_per_day
+    if most is None or cause.kind == "manual":
+        return ignore
+    with workspace.ledger.read() as conn:
+        before_s = sum(u.cpu_s for u in triggers.used_since(conn, cause.pipeline, workspace.clock.now() - DAY))
+    used_s = 0.0
+
+    def listen(event: Event) -> None:
+        nonlocal used_s
+        if not isinstance(event, UnitEnded):
+            return
+        used_s += event.usage.cpu_s
+        if before_s + used_s > most:
+            raise BudgetError(
+                f"The retrain of {cause.pipeline!r} was stopped: it used {used_s:.1f} CPU seconds after "
+                f"{before_s:.1f} in the last day, and policy grants {most:g}.",
+                hint="raise budget in penstock.toml, or run it yourself: penstock run; what was finished is kept",
+            )
+
+    return listen
 
 
 def _fail_unbegun(workspace: Workspace, cause: Open, error: PenstockError) -> None:
@@ -124,7 +152,7 @@ def _settle(conn: sa.Connection, cause: causes.Cause) -> Settled | None:
         return None
     if run.state is RunState.RUNNING:
         return None
-    is_refusal = run.state is RunState.FAILED and run.error is not None and run.error.kind == "check"
+    is_refusal = run.state is RunState.FAILED and run.error is not None and run.error.kind in _NO_FAILURES
     outcome: Any = "refused" if is_refusal else run.state.value
     said = "" if run.error is None else run.error.message
     times = int(cause.figures.get("lost", 0)) + (outcome == "lost")

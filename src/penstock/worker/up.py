@@ -106,8 +106,10 @@ class Up:
         for settled in carry.settle(self.workspace):
             _events.info("retrain_ended", **msgspec.to_builtins(settled))
         for action in decide_all(self.workspace, self.workspace.clock.now(), names=names, economics=self.economics):
+            if isinstance(action, Start) and action.cause.id in self._running:
+                continue  # its process has yet to begin the run
             _events.info("decided", action=type(action).__name__.lower(), **_plain(action))
-            if isinstance(action, Start) and action.cause.id not in self._running:
+            if isinstance(action, Start):
                 self._running[action.cause.id] = self._begin(action.cause)
 
     def _begin(self, cause: Open) -> "subprocess.Popen[bytes]":
