@@ -207,6 +207,8 @@ def test_compressed_bodies_are_read(served: Served, coding: bytes, compress: Cal
         (b"br", b"x", 415),
         (b"gzip, gzip", gzip.compress(gzip.compress(b"abc")), 415),
     ],
+    # gzip writes the time into its head, which must not make other tests of these
+    ids=["bomb", "deflate bomb", "twice", "cut", "two members", "no gzip", "no deflate", "unknown", "nested"],
 )
 def test_a_compressed_body_is_bounded_while_it_is_inflated(
     served: Served, coding: bytes, body: bytes, status: int
