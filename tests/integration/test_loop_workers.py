@@ -129,6 +129,38 @@ def test_a_worker_that_is_asked_to_stop_cancels_its_retrain_and_leaves_it_waitin
     assert _runs_of(loop, "webhook:w1") == ["cancelled", "succeeded"]
 
 
+def test_a_worker_that_is_asked_to_stop_in_an_intake_ends(tmp_path: Path) -> None:
+    """Fault 3: an intake under way is cancelled and recorded so; the worker does not go on to the next thing."""
+    loop = chain_loop(tmp_path, 'intake = "1ms"\nretrain_on = []')
+    (loop.project.root / "hold-events").touch()
+    loop.project.change(
+        "    rows = pl.scan", '    note("events")\n    wait_while("hold-events")\n    rows = pl.scan', "chain.py"
+    )
+    worker = _start_up(loop)
+    until(lambda: executed(loop.project)["events"] == 1)
+    worker.send_signal(signal.SIGTERM)
+    code, output = end(worker)
+    assert code == 0, output
+    until(lambda: not processes_of(loop.project))
+    assert [(run.cause, run.state.value) for run in all_runs(loop.project)][1:] == [("intake", "cancelled")]
+
+
+def test_a_worker_takes_up_changed_policy(tmp_path: Path) -> None:
+    """The engineer edits `penstock.toml`; the next look follows it."""
+    loop = chain_loop(tmp_path, STILL)
+    policy = loop.project.root / "penstock.toml"
+    worker = _start_up(loop)
+    try:
+        policy.write_text('[chain]\nretrain_on = []\nintake = "4000d"\nschedule = "0 4 1 1 *"\n')
+        until(lambda: [cause.kind for cause in loop.causes()] == ["scheduled"])
+        assert worker.poll() is None
+    finally:
+        worker.terminate()
+        code, output = end(worker)
+    assert code == 0, output
+    assert loop.causes()[0].figures == {"schedule": "0 4 1 1 *", "timezone": "UTC"}
+
+
 def test_alarms_that_never_cease_retrain_no_more_than_the_cooldown_lets(tmp_path: Path) -> None:
     """The retrain loop: an alarm each twenty minutes for 13 hours gives three retrains; the gate decides on each."""
     loop = chain_loop(tmp_path, STILL + '\ncooldown = "6h"')

@@ -1,14 +1,17 @@
 """Decisions over many simulated worlds: kills, two workers, lost acknowledgements, clocks that jump."""
 
+import random
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from loop_world import World, check_rests, check_slots, live, make_world
-from penstock.worker.decide import DAY
+from loop_world import ZONES, World, check_rests, check_slots, live, make_world
+from penstock.worker.decide import DAY, decide, slot_key
+from penstock.worker.slots import slots_between
+from penstock.worker.state import Action, Ended, Looked, PipelineState, Rules, Start, State
 
 SEEDS, PER_CASE = 10_000, 500
 
@@ -74,3 +77,42 @@ def test_what_waits_is_run_or_answered_in_the_end(seed: int) -> None:
             break
     left = [(row.kind, row.reason) for row in world.rows.values() if row.state in {"waiting", "running"}]
     assert left == []
+
+
+@pytest.mark.slow
+def test_a_hundred_pipelines_lose_no_slot_in_a_month() -> None:
+    """Q12: 100 cadences in five zones, a worker that looks unevenly and whose decisions are lost now and then."""
+    chance = random.Random(3)
+    begin, end = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    rules = {
+        f"p{n:02}": Rules(
+            schedule=f"{chance.randint(0, 59)} */{chance.randint(3, 23)} * * *",
+            timezone=chance.choice(ZONES),
+            catch_up="all",
+        )
+        for n in range(100)
+    }
+    pipelines = {name: PipelineState(name=name, rules=rule, schedule_since=begin) for name, rule in rules.items()}
+    state, now = State(most=1000, pipelines=pipelines), begin
+    run: dict[str, list[str]] = {name: [] for name in rules}
+    while now < end:
+        now = min(end, now + timedelta(minutes=chance.randint(20, 900)))
+        after, actions = decide(state, Looked(), now)
+        if chance.random() < 0.1 and now < end:  # died before it was recorded
+            continue
+        state = _all_run(after, list(actions), now, run)
+    for name, rule in rules.items():
+        due = [slot_key(slot) for slot in slots_between(rule.schedule or "", rule.timezone, begin, end)]
+        assert run[name] == due
+
+
+def _all_run(state: State, actions: list[Action], now: datetime, run: dict[str, list[str]]) -> State:
+    """Let every retrain that was started end well, and what waited for it start, until nothing waits."""
+    while started := [action.cause for action in actions if isinstance(action, Start)]:
+        for cause in started:
+            run[cause.pipeline].append(cause.key)
+            ended = Ended(pipeline=cause.pipeline, kind=cause.kind, key=cause.key, outcome="succeeded")
+            state, _ = decide(state, ended, now)
+        state, more = decide(state, Looked(), now)
+        actions = list(more)
+    return state

@@ -11,13 +11,16 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
+from penstock.core.errors import DamagedError
 from penstock.core.settings import LoopPolicy
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.store.ledger import causes, releases, runs, triggers
 from penstock.worker.decide import DAY, slot_key
 from penstock.worker.state import Kind, Noticed, Open, PipelineState, Rules, Spent, State, Worth
 
+_events = structlog.get_logger("penstock.worker")
 _RECENT = 300
 TRIGGER_OF: dict[str, Kind] = {
     "data_drift": "drift",
@@ -60,19 +63,20 @@ def rules_of(policy: LoopPolicy) -> Rules:
 
 
 def trained(names: Iterable[str], workspace: Workspace) -> dict[str, Trained]:
-    """Return what the live release of each pipeline was trained on, where there is one.
-
-    Raises:
-        DamagedError: A live release is damaged.
-    """
+    """Return what the live release of each pipeline was trained on, where there is one that can be read."""
     with workspace.ledger.read() as conn:
         found = {name: releases.live(conn, name) for name in names}
     known = {name: release for name, release in found.items() if release is not None}
-    manifests = {name: read_manifest(release.manifest_digest, workspace) for name, release in known.items()}
-    return {
-        name: Trained(release, {dataset: d.version for dataset, d in manifests[name].datasets.items()})
-        for name, release in known.items()
-    }
+    return {name: read for name, release in known.items() if (read := _trained(release, workspace)) is not None}
+
+
+def _trained(release: releases.Release, workspace: Workspace) -> Trained | None:
+    try:
+        manifest = read_manifest(release.manifest_digest, workspace)
+    except DamagedError as error:  # of this pipeline only the schedule is followed; the others are not held up
+        _events.error("release_damaged", release=str(release.ref), reason=error.message)
+        return None
+    return Trained(release, {name: dataset.version for name, dataset in manifest.datasets.items()})
 
 
 def gather(

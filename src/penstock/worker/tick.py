@@ -6,7 +6,7 @@ keys, causes are rows, and a run begins with its cause.
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -156,9 +156,10 @@ def look_after(workspace: Workspace, name: str, now: datetime) -> Looks:
         StoreError: The store is away.
     """
     with _looking(workspace, name) as renew:
-        if renew is None:
-            return Looks(pipeline=name, is_elsewhere=True)
-        return _Looking(workspace, name, now, renew).look()
+        if renew is not None:
+            with suppress(LeaseLostError):  # this took so long that another worker has taken it over
+                return _Looking(workspace, name, now, renew).look()
+    return Looks(pipeline=name, is_elsewhere=True)
 
 
 class _Looking:

@@ -5,6 +5,7 @@ in memory but the processes that were started.
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import structlog
 
 from penstock.core.errors import PenstockError, StoreError
 from penstock.core.records import Record
+from penstock.core.settings import load_settings
 from penstock.engine.stopping import CancelledRunError
 from penstock.project.workspace import Workspace
 from penstock.worker import carry
@@ -82,6 +84,7 @@ class Up:
     def _look(self) -> bool:
         """Do what is due; return False where the store was away, to be asked less and less often."""
         try:
+            self._read_policy()
             names = pipelines_of(self.workspace)
             for name in names:
                 if self._told.is_set():
@@ -101,6 +104,13 @@ class Up:
             beat = Beat(at=self.workspace.clock.now(), pipelines=len(names), retrains=len(self._running))
             self.on_beat(beat)
         return True
+
+    def _read_policy(self) -> None:
+        """Take up what was changed in `penstock.toml`, except where things are kept: that is open."""
+        before = self.workspace.settings
+        found = load_settings(before.root)
+        settings = msgspec.structs.replace(found, home=before.home, ledger_url=before.ledger_url)
+        self.workspace = dataclasses.replace(self.workspace, settings=settings)
 
     def _begin_retrains(self, names: list[str]) -> None:
         for settled in carry.settle(self.workspace):
