@@ -201,7 +201,8 @@ def _new_data(conn: sa.Connection, policy: LoopPolicy, name: str, own: Trained) 
     if not grown or rows < policy.new_data.rows or intakes < policy.new_data.intakes:
         return []
     key = ",".join(f"{g.dataset}@{g.version}" for g in grown)
-    said = f"{rows} rows came in {intakes} intakes since {own.release.ref}"
+    came = "one intake" if intakes == 1 else f"{intakes} intakes"
+    said = f"{rows} rows came in {came} since {own.release.ref}"
     figures = {"rows": rows, "intakes": intakes, "since": str(own.release.ref)}
     return [Noticed(pipeline=name, kind="new_data", key=key, said=said, figures=figures)]
 

@@ -126,11 +126,11 @@ class State(Record, frozen=True, kw_only=True):
     pipelines: dict[str, PipelineState] = {}
 
 
-class Looked(Record, frozen=True, kw_only=True, tag=True):
+class Looked(Record, frozen=True, kw_only=True, tag=str.lower):
     """Somebody looked at the clock: what is due now?"""
 
 
-class Noticed(Record, frozen=True, kw_only=True, tag=True):
+class Noticed(Record, frozen=True, kw_only=True, tag=str.lower):
     """What may be a reason to retrain: data came, a monitor alarmed, an upstream release, a person, a webhook.
 
     Attributes:
@@ -144,7 +144,7 @@ class Noticed(Record, frozen=True, kw_only=True, tag=True):
     figures: dict[str, Any] = {}
 
 
-class Ended(Record, frozen=True, kw_only=True, tag=True):
+class Ended(Record, frozen=True, kw_only=True, tag=str.lower):
     """A run ended.
 
     Attributes:
@@ -162,7 +162,7 @@ class Ended(Record, frozen=True, kw_only=True, tag=True):
 Event = Looked | Noticed | Ended
 
 
-class Queue(Record, frozen=True, kw_only=True, tag=True):
+class Queue(Record, frozen=True, kw_only=True, tag=str.lower):
     """Record a cause that waits."""
 
     pipeline: str
@@ -173,7 +173,7 @@ class Queue(Record, frozen=True, kw_only=True, tag=True):
     figures: dict[str, Any] = {}
 
 
-class Skip(Record, frozen=True, kw_only=True, tag=True):
+class Skip(Record, frozen=True, kw_only=True, tag=str.lower):
     """Record that there is no run for a cause, and why."""
 
     pipeline: str
@@ -183,7 +183,7 @@ class Skip(Record, frozen=True, kw_only=True, tag=True):
     figures: dict[str, Any] = {}
 
 
-class Hold(Record, frozen=True, kw_only=True, tag=True):
+class Hold(Record, frozen=True, kw_only=True, tag=str.lower):
     """Record why a cause waits.
 
     Attributes:
@@ -198,13 +198,13 @@ class Hold(Record, frozen=True, kw_only=True, tag=True):
     figures: dict[str, Any] = {}
 
 
-class Start(Record, frozen=True, kw_only=True, tag=True):
+class Start(Record, frozen=True, kw_only=True, tag=str.lower):
     """Begin the run of a cause."""
 
     cause: Open
 
 
-class Follow(Record, frozen=True, kw_only=True, tag=True):
+class Follow(Record, frozen=True, kw_only=True, tag=str.lower):
     """Record that a schedule holds from now on."""
 
     pipeline: str
@@ -212,7 +212,7 @@ class Follow(Record, frozen=True, kw_only=True, tag=True):
     timezone: str
 
 
-class Quarantine(Record, frozen=True, kw_only=True, tag=True):
+class Quarantine(Record, frozen=True, kw_only=True, tag=str.lower):
     """Record, and tell people, that a pipeline keeps failing."""
 
     pipeline: str
@@ -221,7 +221,7 @@ class Quarantine(Record, frozen=True, kw_only=True, tag=True):
     figures: dict[str, Any] = {}
 
 
-class Readmit(Record, frozen=True, kw_only=True, tag=True):
+class Readmit(Record, frozen=True, kw_only=True, tag=str.lower):
     """Record that a pipeline works again."""
 
     pipeline: str
