@@ -8,8 +8,21 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from loop_project import ask, chain_loop
+from penstock.worker.state import Worth
+from penstock.worker.tick import tick
+from project_folder import Project
 from run_processes import add_day, all_runs
 
+READER = """
+from penstock import Pipeline
+
+reader = Pipeline("reader")
+
+
+@reader.model
+def book() -> dict[str, float]:
+    return {"x": 1.0}
+"""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
@@ -106,6 +119,36 @@ def test_a_retrain_that_outgrows_the_budget_is_stopped(tmp_path: Path) -> None:
     assert "policy grants 0.01" in report.runs[0].said
     assert loop.project.live("chain") == "chain@1"
     assert loop.told() == [("webhook:w1", "done")]
+
+
+def test_an_upstream_release_retrains_who_builds_on_it(tmp_path: Path) -> None:
+    """A release of a pipeline named in `upstream` is a reason of its own, once per release."""
+    loop = chain_loop(tmp_path, 'file = "chain.py"\nretrain_on = []\nintake = "100d"')
+    loop.project.write(READER, "reader.py")
+    with (tmp_path / "penstock.toml").open("a") as policy:
+        policy.write('[reader]\nfile = "reader.py"\nupstream = ["chain"]\n')
+    loop.now += HOUR
+    assert Project(tmp_path, "reader").run(clock=loop.clock).release == "reader@1"
+    assert loop.tick(DAY).actions == ()
+    loop.project.change("* 2)", "* 3)", "chain.py")
+    loop.project.run(clock=loop.clock)
+    loop.tick(HOUR)
+    loop.tick(HOUR)
+    assert loop.told() == [("upstream:chain@2", "done")]
+
+
+def test_a_retrain_that_is_not_worth_it_is_skipped_with_the_figures(tmp_path: Path) -> None:
+    """N7: whoever weighs gain against cost is asked, and what they found is kept beside the reason."""
+    loop = chain_loop(tmp_path)
+    add_day(loop.project, 2)
+    loop.now += DAY
+    worth = Worth(is_worth=False, said="gains less than it costs", figures={"gain": 0.001, "cost": 0.02})
+    with loop.project.opened(loop.clock) as workspace:
+        report = tick(workspace, loop.now, economics=lambda _workspace, _name, _now: worth)
+    assert report.runs == ()
+    (kept,) = loop.causes()
+    assert (kept.state, kept.reason) == ("skipped", "gains less than it costs")
+    assert (kept.figures["gain"], kept.figures["rows"]) == (0.001, 100)
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from loop_project import Loop, ask, chain_loop
 from penstock.core.process import is_running
-from penstock.store.ledger import schema
+from penstock.store.ledger import causes, schema
 from project_folder import COMMAND
 from run_processes import all_runs, end, executed, processes_of, until
 
@@ -175,6 +175,21 @@ def test_alarms_that_never_cease_retrain_no_more_than_the_cooldown_lets(tmp_path
     assert states["done"] == 3
     assert states["waiting"] <= 1
     assert loop.project.live("chain") == "chain@1"
+
+
+def test_an_alarm_decided_long_ago_is_not_decided_again(tmp_path: Path) -> None:
+    """Hundreds of decisions later a window is still one cause, and the cool-down still counts from its retrain."""
+    loop = chain_loop(tmp_path, STILL)
+    _alarm(loop, 0)
+    loop.tick(HOUR)
+    with loop.project.opened() as workspace, workspace.ledger.write() as conn:
+        for number in range(400):
+            causes.put(conn, causes.NewCause(pipeline="chain", kind="webhook", key=str(number), state="skipped"))
+    assert loop.tick(HOUR).actions == ()
+    assert len(_runs_of(loop, loop.told()[0][0])) == 1
+    _alarm(loop, 60)
+    loop.tick(HOUR)
+    assert loop.causes()[-1].figures["held"]["reason"] == "cooling down after the last retrain"
 
 
 def _alarm(loop: Loop, minute: int) -> None:

@@ -106,15 +106,16 @@ def gather(
         own = tuple(_open(c) for c in waiting if c.pipeline == name)
         state = _stand(conn, name, policy, live=live.get(name), now=now)
         found[name] = msgspec.structs.replace(state, open=own, worth=(worth or {}).get(name))
-        noticed += _noticed(conn, policy, found[name], live)
+        noticed += [event for event in _noticed(conn, policy, found[name], live) if _is_new(conn, found[name], event)]
     return State(most=workspace.settings.retrains, pipelines=found), tuple(noticed)
 
 
 def _stand(conn: sa.Connection, name: str, policy: LoopPolicy, *, live: Trained | None, now: datetime) -> PipelineState:
     recent = causes.page(conn, pipeline=name, limit=_RECENT)
-    begun = [c for c in recent if c.run_id is not None]
+    tried = causes.tried(conn, name)
+    begun = [c for c in tried if c.run_id is not None]
     newest = max(begun, key=lambda c: c.run_id or 0, default=None)
-    failed = failed_in_a_row(conn, name, recent)
+    failed = _failed_in_a_row(conn, name, tried)
     usual = next((c.run_id for c in begun if c.figures.get("outcome") == "succeeded"), None)
     return PipelineState(
         name=name,
@@ -133,11 +134,11 @@ def _stand(conn: sa.Connection, name: str, policy: LoopPolicy, *, live: Trained 
     )
 
 
-def failed_in_a_row(conn: sa.Connection, name: str, recent: list[causes.Cause]) -> list[causes.Cause]:
+def _failed_in_a_row(conn: sa.Connection, name: str, tried: list[causes.Cause]) -> list[causes.Cause]:
     """Return the causes that failed since a run succeeded, whoever asked for that one; newest first."""
     good = triggers.last_released(conn, name)
     failed: list[causes.Cause] = []
-    for cause in recent:
+    for cause in tried:
         if cause.figures.get("outcome") == "succeeded":
             break
         if cause.state == "failed" and (good is None or _is_later(cause, *good)):
@@ -192,6 +193,13 @@ def _noticed(
         *_alarms(conn, state.name, state.live_since, state.live or ""),
         *_upstream(policy, state.name, own, live),
     ]
+
+
+def _is_new(conn: sa.Connection, state: PipelineState, event: Noticed) -> bool:
+    """Return whether nothing was decided on it, however long ago."""
+    if (event.kind, event.key) in state.decided:
+        return False
+    return causes.by_key(conn, event.pipeline, event.kind, event.key) is None
 
 
 def _new_data(conn: sa.Connection, policy: LoopPolicy, name: str, own: Trained) -> list[Noticed]:

@@ -141,7 +141,7 @@ def decide_all(
         carry.record(conn, actions)
         kept = {(c.pipeline, c.name): c for c in causes.open_causes(conn)}
     faults.point("tick_after_decision")
-    return tuple(_as_kept(action, kept) for action in actions)
+    return tuple(found for action in actions if (found := _as_kept(action, kept)) is not None)
 
 
 def slot_of(cause: Open) -> datetime | None:
@@ -261,9 +261,11 @@ def _decided(state: State, happened: tuple[Event, ...], now: datetime) -> tuple[
     return tuple(actions)
 
 
-def _as_kept(action: Action, kept: dict[tuple[str, str], causes.Cause]) -> Action:
+def _as_kept(action: Action, kept: dict[tuple[str, str], causes.Cause]) -> Action | None:
     """Return a start with number and time of its cause as recorded: a run begun again is told the same `now`."""
     if not isinstance(action, Start):
         return action
-    found = kept[action.cause.pipeline, action.cause.name]
+    found = kept.get((action.cause.pipeline, action.cause.name))
+    if found is None:  # its key was decided so long ago that nobody looked that far back, and that stands
+        return None
     return Start(cause=msgspec.structs.replace(action.cause, id=found.id, decided_at=found.decided_at))

@@ -137,6 +137,13 @@ def page(
     return [_cause(row) for row in conn.execute(query).mappings()]
 
 
+def tried(conn: sa.Connection, pipeline: str, *, limit: int = 50) -> list[Cause]:
+    """Return the newest causes for which a run was begun or could not be, newest first."""
+    query = sa.select(_T).where(_T.c.pipeline == pipeline, _T.c.kind.not_in(MARKS))
+    query = query.where(sa.or_(_T.c.run_id.is_not(None), _T.c.state == "failed"))
+    return [_cause(row) for row in conn.execute(query.order_by(_T.c.id.desc()).limit(limit)).mappings()]
+
+
 def slots_around(conn: sa.Connection, pipeline: str, now: str) -> list[str]:
     """Return the keys of the decided cron slots that are later than `now`, and of the newest that is not."""
     values = {"of_pipeline": pipeline, "of_now": now}
