@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from penstock.worker.decide import DAY, decide
+from penstock.worker.decide import DAY, MOST_LOST, decide
 from penstock.worker.slots import slots_between
 from penstock.worker.state import (
     STANDING,
@@ -124,11 +124,12 @@ class World:
             run = row.runs[-1]
             outcome = run.outcome
             assert outcome is not None
+            before = self.failures.get(row.pipeline, 0)
             ended = Ended(pipeline=row.pipeline, kind=row.kind, key=row.key, outcome=outcome)
             state, _ = decide(self.gather(), ended, self.now)
             after = state.pipelines[row.pipeline]
             again = next((c for c in after.open if (c.kind, c.key) == (row.kind, row.key)), None)
-            row.state = "waiting" if again is not None else "failed" if run.outcome == "failed" else "done"
+            row.state = "waiting" if again is not None else "failed" if after.failures > before else "done"
             self.failures[row.pipeline], self.failed_at[row.pipeline] = after.failures, after.failed_at
             if run.outcome == "succeeded":
                 self.live_since[row.pipeline] = run.began_at
@@ -206,6 +207,7 @@ def _open(row: Row) -> Open:
         priority=row.priority,
         state="running" if row.state == "running" else "waiting",
         is_begun=bool(row.runs),
+        lost=sum(run.outcome == "lost" for run in row.runs[: None if row.state == "waiting" else -1]),
         held=row.reason,
     )
 
@@ -257,6 +259,7 @@ def check(world: World) -> None:
         ended = [run for run in row.runs if run.outcome in {"succeeded", "refused", "failed"}]
         assert len(ended) <= 1, f"{row.kind}:{row.key} was run {len(ended)} times"
         assert all(run.outcome in {"lost", "cancelled"} for run in row.runs[:-1])
+        assert sum(run.outcome == "lost" for run in row.runs) <= MOST_LOST
 
 
 def check_slots(world: World) -> None:

@@ -5,7 +5,7 @@ Belongs here: writes. It decides nothing.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -23,14 +23,18 @@ from penstock.project.running import RunOptions, RunReport, run_graph
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import causes, events, recovery, runs, triggers
-from penstock.worker.decide import DAY
+from penstock.worker.decide import DAY, state_after
 from penstock.worker.gather import is_quarantined, rules_of
-from penstock.worker.state import Action, Follow, Hold, Open, Quarantine, Queue, Readmit, Skip, Start
+from penstock.worker.state import Action, Follow, Hold, Open, Outcome, Quarantine, Queue, Readmit, Skip, Start
 
 _events = structlog.get_logger("penstock.worker")
 ACTOR = "worker"
-# A run whose process died this often is not begun again for the same cause.
-MOST_LOST = 3
+_OUTCOMES: dict[RunState, Outcome] = {
+    RunState.SUCCEEDED: "succeeded",
+    RunState.FAILED: "failed",
+    RunState.LOST: "lost",
+    RunState.CANCELLED: "cancelled",
+}
 # A gate that refuses and a purse that is empty say nothing bad about the pipeline.
 _NO_FAILURES = frozenset({"check", BudgetError.code})
 
@@ -47,7 +51,7 @@ class Settled(Record, frozen=True, kw_only=True):
     pipeline: str
     cause: str
     run: str
-    outcome: Literal["succeeded", "refused", "failed", "lost", "cancelled"]
+    outcome: Outcome
     release: str | None = None
     said: str = ""
 
@@ -153,15 +157,13 @@ def _settle(conn: sa.Connection, cause: causes.Cause) -> Settled | None:
     if run.state is RunState.RUNNING:
         return None
     is_refusal = run.state is RunState.FAILED and run.error is not None and run.error.kind in _NO_FAILURES
-    outcome: Any = "refused" if is_refusal else run.state.value
+    outcome: Outcome = "refused" if is_refusal else _OUTCOMES[run.state]
     said = "" if run.error is None else run.error.message
     times = int(cause.figures.get("lost", 0)) + (outcome == "lost")
     figures = {k: v for k, v in cause.figures.items() if k != "held"} | {"outcome": outcome, "lost": times}
-    state: causes.State = "failed" if outcome == "failed" else "done"
-    if outcome == "cancelled" or (outcome == "lost" and times < MOST_LOST):
-        state = "waiting"
-    elif outcome == "lost":
-        state, said = "failed", f"its process died {times} times"
+    state = state_after(outcome, times)
+    if outcome == "lost" and state == "failed":
+        said = f"its process died {times} times"
     causes.end(conn, cause, state, reason=said or cause.reason, figures=figures)
     return Settled(
         pipeline=cause.pipeline,

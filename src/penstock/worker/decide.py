@@ -5,7 +5,7 @@ worker, gets the same; that a cause is then recorded once and run once is the le
 """
 
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Literal, assert_never
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from penstock.worker.state import (
     Looked,
     Noticed,
     Open,
+    Outcome,
     PipelineState,
     Quarantine,
     Queue,
@@ -30,6 +31,8 @@ from penstock.worker.state import (
 )
 
 DAY = timedelta(hours=24)
+# A run whose process died this often is not begun again for the same cause.
+MOST_LOST = 3
 
 
 def decide(state: State, event: Event, now: datetime) -> tuple[State, tuple[Action, ...]]:
@@ -212,18 +215,32 @@ def _end(pipeline: PipelineState, event: Ended, now: datetime) -> tuple[Pipeline
     cause = next((c for c in pipeline.open if (c.kind, c.key) == (event.kind, event.key)), None)
     if cause is None:  # told twice
         return pipeline, []
-    if event.outcome in {"lost", "cancelled"}:
-        again = replace(cause, state="waiting", is_begun=True)
+    lost = cause.lost + (event.outcome == "lost")
+    after = state_after(event.outcome, lost)
+    if after == "waiting":
+        again = replace(cause, state="waiting", is_begun=True, lost=lost)
         return replace(pipeline, open=tuple(again if c == cause else c for c in pipeline.open)), []
     pipeline = replace(pipeline, open=tuple(c for c in pipeline.open if c != cause))
-    match event.outcome:
-        case "failed":
-            pipeline = replace(pipeline, failures=pipeline.failures + 1, failed_at=now)
-        case "succeeded":
-            pipeline = replace(pipeline, failures=0, failed_at=None, usual_cpu_s=event.cpu_s or pipeline.usual_cpu_s)
-        case "refused":
-            pass
+    if after == "failed":
+        pipeline = replace(pipeline, failures=pipeline.failures + 1, failed_at=now)
+    elif event.outcome == "succeeded":
+        pipeline = replace(pipeline, failures=0, failed_at=None, usual_cpu_s=event.cpu_s or pipeline.usual_cpu_s)
     return _quarantine(pipeline, now)
+
+
+def state_after(outcome: Outcome, lost: int) -> Literal["waiting", "done", "failed"]:
+    """Return what a cause is after its run; one whose process dies again and again is not begun for ever."""
+    match outcome:
+        case "succeeded" | "refused":
+            return "done"
+        case "failed":
+            return "failed"
+        case "cancelled":
+            return "waiting"
+        case "lost":
+            return "waiting" if lost < MOST_LOST else "failed"
+        case _:
+            assert_never(outcome)
 
 
 def _skip(pipeline: PipelineState, cause: Open, reason: str) -> tuple[PipelineState, list[Action]]:

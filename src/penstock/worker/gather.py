@@ -178,6 +178,7 @@ def _open(cause: causes.Cause) -> Open:
         priority=cause.priority,
         state="running" if cause.state == "running" else "waiting",
         is_begun=cause.run_id is not None,
+        lost=int(cause.figures.get("lost", 0)),
         held=str(cause.figures.get("held", {}).get("reason", "")),
     )
 

@@ -40,6 +40,7 @@ class Open(Record, frozen=True, kw_only=True):
     Attributes:
         id: Its number in the ledger; 0 before it has one.
         is_begun: A run was begun for it before, and did not get to its end.
+        lost: How often the process of its run died.
     """
 
     pipeline: str
@@ -50,12 +51,16 @@ class Open(Record, frozen=True, kw_only=True):
     priority: int = 0
     state: Literal["waiting", "running"] = "waiting"
     is_begun: bool = False
+    lost: int = 0
     held: str = ""
 
     @property
     def name(self) -> str:
         """What its run says about itself: "new_data:ratings@8"."""
         return f"{self.kind}:{self.key}"
+
+
+Outcome = Literal["succeeded", "refused", "failed", "lost", "cancelled"]
 
 
 class Spent(Record, frozen=True, kw_only=True):
@@ -155,7 +160,7 @@ class Ended(Record, frozen=True, kw_only=True, tag=str.lower):
     pipeline: str
     kind: Kind
     key: str
-    outcome: Literal["succeeded", "refused", "failed", "lost", "cancelled"]
+    outcome: Outcome
     cpu_s: float = 0.0
 
 
