@@ -354,6 +354,6 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         python=str(manifest.environment.get("python", "")),
         packages=len(manifest.environment.get("packages", {})),
         checks=manifest.checks,
-        stand_ins=manifest.stand_ins,
+        stand_ins=manifest.stand_ins if manifest.policy.serve.equivalents else {},
         made_in=None if release.run_id is None else show_run(release.run_id, workspace),
     )
