@@ -35,13 +35,21 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the supervisor tells us
     # In a terminal only what somebody should look at: a line per compaction would hide it.
     log_events(is_terminal=options.is_terminal, level=logging.WARNING if options.is_terminal else logging.INFO)
-    os.nice(_NICE)
+    _give_way()
     pause_s = options.every_s
     while not told.wait(pause_s):
         # A full disk passes; until then it is asked less and less often.
         pause_s = options.every_s if _compact(options) else min(2 * pause_s, max(_LONGEST_S, options.every_s))
     _compact(options)
     return 0
+
+
+def _give_way() -> None:
+    """Use only what answers leave: a core that a worker wants is its own at once; a low priority does not give that."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # not Linux, or not permitted
+        os.nice(_NICE)
 
 
 def _compact(options: CompactorOptions) -> bool:
