@@ -22,7 +22,8 @@ Form = Literal[
     "word",  # a word of the platform: since, now, champion, model, predictions
     "key",  # the key of this call in a fan-out
 ]
-_ROWS: dict[str, Literal["polars", "numpy", "pandas", "arrow"]] = {
+RowsForm = Literal["polars", "numpy", "pandas", "arrow"]
+_ROWS: dict[str, RowsForm] = {
     "polars.DataFrame": "polars",
     "numpy.ndarray": "numpy",
     "pandas.DataFrame": "pandas",
@@ -157,7 +158,7 @@ def decode_graph(data: bytes) -> Graph:
     return msgspec.json.decode(data, type=Graph)
 
 
-def rows_form(text: str) -> Literal["polars", "numpy", "pandas", "arrow"] | None:
+def rows_form(text: str) -> RowsForm | None:
     """Return in which form a field of this type takes rows, from the text of its type; None when it does not."""
     return _ROWS.get(text.partition("[")[0])
 

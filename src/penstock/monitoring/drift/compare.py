@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from penstock.checks.statistics import holm
 from penstock.core.errors import InputError
 from penstock.core.records import Record
 from penstock.monitoring.drift.features import Feature, features_of, scale_of
-from penstock.monitoring.drift.variation import FEWEST, Series, Surprise, holm_adjusted, surprise
+from penstock.monitoring.drift.variation import FEWEST, Series, Surprise, surprise
 from penstock.monitoring.findings import Finding, Kind
 from penstock.monitoring.profiles.numbers import Numbers, quantiles
 from penstock.monitoring.profiles.profile import Column, Profile, merge
@@ -121,7 +122,7 @@ def compare(reference: Reference, window: Seen, *, budget: Budget, subject: str)
     if not reference.is_enough or not window.profile.rows:
         return found
     tests = _tests(reference, window)
-    adjusted = holm_adjusted([test.found.p for test in tests])
+    adjusted = holm(np.array([test.found.p for test in tests])).tolist()
     level = budget.false_alarms / max(len(tests), 1)
     alarming: dict[str, tuple[_Test, float]] = {}
     for test, p in zip(tests, adjusted, strict=True):

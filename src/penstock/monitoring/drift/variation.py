@@ -6,7 +6,6 @@ lower bound.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,13 +103,3 @@ def _autocorrelation(residuals: Floats) -> float:
     found = float(residuals[1:] @ residuals[:-1]) / total
     # The estimate is low by about 1/n and uncertain by 1/sqrt(n): only what is beyond doubt counts.
     return min(max(found + 1 / len(residuals), 0.0), _LARGEST_CARRY)
-
-
-def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for all that was looked at (Holm, 1979)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, largest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(p_values[place] * (len(p_values) - rank), 1.0))
-        adjusted[place] = largest
-    return adjusted

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import polars as pl
 
 from penstock.core.errors import UnsupportedError
+from penstock.pipeline.graph import RowsForm
 from penstock.serving.limits import Limits
 from penstock.serving.program.hazards import may_hold_hazards, may_hold_long_number, refuse_deep, refuse_hazards
-from penstock.serving.program.rows import Columns, RowsForm, checked_rows, form_of, given_as, row_type
+from penstock.serving.program.rows import Columns, checked_rows, form_of, given_as, row_type
 from penstock.serving.refusals import RequestError
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)

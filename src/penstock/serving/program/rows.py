@@ -7,27 +7,21 @@ array or frame by one conversion.
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from penstock.pipeline.graph import RowsForm, rows_form
 from penstock.serving.refusals import RequestError
 from penstock.store.lake.dtypes import parse_dtype
 
-RowsForm = Literal["polars", "numpy", "pandas", "arrow"]
 Columns = tuple[tuple[str, str], ...]
 # A frame, a 2-D array, or what JSON gave: lists of numbers, or Structs with a field per column.
 RowsGiven = pl.DataFrame | npt.NDArray[Any] | list[list[float]] | list[msgspec.Struct]
 
-_FORMS: dict[tuple[str, str], RowsForm] = {
-    ("polars", "DataFrame"): "polars",
-    ("numpy", "ndarray"): "numpy",
-    ("pandas", "DataFrame"): "pandas",
-    ("pyarrow", "Table"): "arrow",
-}
 _EXACT_IN_FLOAT = 2**53
 
 
@@ -36,15 +30,7 @@ def form_of(annotation: object) -> RowsForm | None:
     kind = typing.get_origin(annotation) if isinstance(annotation, types.GenericAlias) else annotation
     if not isinstance(kind, type):
         return None
-    return _FORMS.get((kind.__module__.partition(".")[0], kind.__name__))
-
-
-def columns_of(rows: object) -> Columns:
-    """Return the columns of rows as they were sampled: names and polars types; those of an array are numbered."""
-    if isinstance(rows, pl.DataFrame):
-        return tuple((name, str(dtype)) for name, dtype in rows.schema.items())
-    array = np.asarray(rows)
-    return tuple((str(number), "Float64") for number in range(array.shape[1] if array.ndim == 2 else 0))
+    return rows_form(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
 
 
 def join_rows(parts: Sequence[RowsGiven], form: RowsForm, columns: Columns) -> RowsGiven:
