@@ -9,20 +9,11 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from penstock.pipeline.graph import Edge, Graph, Node, Role
+from penstock.pipeline.graph import Edge, Node, Role
 
 Needs = Mapping[str, AbstractSet[str]]
 _ANSWERING: frozenset[Role] = frozenset({"serve", "fallback"})
 _COMPARED: frozenset[Role] = frozenset({"model", "baseline"})
-
-
-def needs_of(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return for each node all nodes that must have succeeded before it may start.
-
-    These are the makers of its inputs, every model and baseline for an evaluation, and the checks in `after`.
-    """
-    models = _compared(graph.nodes)
-    return {node.name: inputs_of(node.edges, models) | frozenset(node.after) for node in graph.nodes}
 
 
 def inputs_of(edges: Iterable[Edge], models: frozenset[str]) -> frozenset[str]:

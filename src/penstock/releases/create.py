@@ -13,7 +13,7 @@ from penstock.core.errors import CheckError
 from penstock.core.records import Artifact, CheckResult, DatasetVersion, Interval
 from penstock.core.settings import Policy
 from penstock.core.states import NodeState
-from penstock.engine.platform_nodes import frozen_name, is_platform
+from penstock.engine.platform_nodes import frozen_name
 from penstock.engine.state import Kept, RunOutcome
 from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import Edge, Graph, Node
@@ -217,13 +217,3 @@ def _inputs(kept: Mapping[str, Mapping[str, Kept]]) -> dict[str, tuple[tuple[str
         for name, parts in sorted(kept.items())
         if name.startswith("answers:") and "columns" in parts.get("", Kept()).facts
     }
-
-
-def platform_free(graph: Graph) -> Graph:
-    """Return the graph as the user wrote it."""
-    nodes = tuple(n for n in graph.nodes if not is_platform(n))
-    return msgspec.structs.replace(graph, nodes=tuple(_without_platform_gates(n) for n in nodes))
-
-
-def _without_platform_gates(node: Node) -> Node:
-    return msgspec.structs.replace(node, after=tuple(a for a in node.after if ":" not in a))

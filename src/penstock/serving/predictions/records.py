@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +159,6 @@ def is_id(text: str) -> bool:
     if len(head) != _ID_LENGTH or head[0] != "p" or not _ID_LETTERS.issuperset(head[1:]):
         return False
     return not dash or (row.isascii() and row.isdigit() and len(row) <= len("100000") and str(int(row)) == row)
-
-
-def time_of_id(prediction_id: str) -> datetime:
-    """Return when the request was read, to the millisecond."""
-    return datetime.fromtimestamp(int(prediction_id[1:12], 16) / 1000, UTC)
 
 
 def predictions_folder(home: Path, pipeline: str) -> Path:

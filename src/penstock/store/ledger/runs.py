@@ -99,11 +99,6 @@ def finish(conn: sa.Connection, run_id: int, state: RunState, *, error: Failure 
     conn.execute(_FINISH.values(**values), {"run": run_id})
 
 
-def attach_error(conn: sa.Connection, run_id: int, error: Failure) -> None:
-    """Keep the first thing that went wrong while the run still goes on with what does not need it."""
-    conn.execute(_FINISH.values(error=error), {"run": run_id})
-
-
 def attach_release(conn: sa.Connection, run_id: int, release: str) -> None:
     """Keep the reference of the release the run made, as "movies@12"."""
     conn.execute(_FINISH.values(release=release), {"run": run_id})
