@@ -7,8 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from kept_shop import make_shop
 from otlp_collector import Collector
 from project_folder import COMMAND, Project
+from serve_command import serving
 from serving_load import wait_until
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_shop(tmp_path_factory.mktemp("serve-command") / "shop")
-
-
-@contextmanager
-def serving(project: Project, *words: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """Run `penstock serve --json` until the block ends; give the process and what it said when it was ready."""
-    command = [*COMMAND, "serve", "--port", "0", "--json", *words]
-    with subprocess.Popen(
-        command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield process, json.loads(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 def ask(url: str, **headers: str) -> dict[str, Any]:
@@ -86,7 +71,7 @@ def test_a_terminal_is_told_each_stage_in_words(shop: Project) -> None:
 
 def test_a_pipe_is_told_events_as_json_and_the_addresses_once(shop: Project) -> None:
     """Standard output holds one line; each line of standard error is an event with a time."""
-    with serving(shop) as (process, ready):
+    with serving(shop, stderr=subprocess.PIPE) as (process, ready):
         assert ready["grpc"] is None
         out, error = end(process)
     assert out == ""
@@ -111,7 +96,7 @@ def test_requests_are_listed_in_an_access_log_when_it_is_asked_for(shop: Project
 
 def test_the_access_log_can_go_to_standard_output(shop: Project) -> None:
     """As containers like it; what the server says of itself stays on standard error."""
-    with serving(shop, "--access-log", "-") as (process, ready):
+    with serving(shop, "--access-log", "-", stderr=subprocess.PIPE) as (process, ready):
         prediction_id = ask(ready["url"])["prediction_id"]
         out, _ = end(process)
     assert [json.loads(line)["prediction_id"] for line in out.splitlines()] == [prediction_id]
@@ -119,7 +104,7 @@ def test_the_access_log_can_go_to_standard_output(shop: Project) -> None:
 
 def test_grpc_answers_beside_http(shop: Project) -> None:
     """Two workers share the port that was taken; the unmodified client finds the model."""
-    with serving(shop, "--grpc-port", "0", "--workers", "2") as (_, ready):
+    with serving(shop, "--grpc-port", "0", "--workers", "2", stderr=subprocess.PIPE) as (_, ready):
         with tritonclient.grpc.InferenceServerClient(ready["grpc"]) as client:
             assert client.is_server_ready()
             assert client.is_model_ready("shop")
@@ -128,7 +113,7 @@ def test_grpc_answers_beside_http(shop: Project) -> None:
 
 def test_a_taken_grpc_port_is_named(shop: Project) -> None:
     """The message says which option chooses another, and nothing is left behind."""
-    with serving(shop, "--grpc-port", "0") as (_, ready):
+    with serving(shop, "--grpc-port", "0", stderr=subprocess.PIPE) as (_, ready):
         port = ready["grpc"].rpartition(":")[2]
         done = shop.command("serve", "--port", port)
     assert done.returncode == 2
@@ -137,7 +122,7 @@ def test_a_taken_grpc_port_is_named(shop: Project) -> None:
 
 def test_prometheus_reads_what_both_workers_counted(shop: Project) -> None:
     """Whichever worker is asked, the sums are those of all."""
-    with serving(shop, "--workers", "2") as (_, ready):
+    with serving(shop, "--workers", "2", stderr=subprocess.PIPE) as (_, ready):
         for _ in range(30):
             ask(ready["url"])
         text = httpx.get(ready["url"] + "/metrics")
@@ -153,7 +138,7 @@ def test_prometheus_reads_what_both_workers_counted(shop: Project) -> None:
 def test_a_collector_hears_of_requests(shop: Project) -> None:
     """The span of a request belongs to the caller's trace, and says which release answered."""
     with Collector() as collector:
-        with serving(shop, "--otel", collector.url) as (process, ready):
+        with serving(shop, "--otel", collector.url, stderr=subprocess.PIPE) as (process, ready):
             ask(ready["url"], traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
             end(process)
         assert [span.trace_id.hex() for span in collector.spans] == ["4bf92f3577b34da6a3ce929d0e0e4736"]

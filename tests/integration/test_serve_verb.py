@@ -2,11 +2,8 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kept_shop import SHOP, make_shop
 from penstock.serving.predictions.reading import find_prediction
-from project_folder import COMMAND, Project
+from project_folder import Project
+from serve_command import serving
 
 _PATIENCE_S = 60.0
 
@@ -24,20 +22,6 @@ _PATIENCE_S = 60.0
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_shop(tmp_path_factory.mktemp("serve") / "shop")
-
-
-@contextmanager
-def serving(project: Project, *words: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """Run `penstock serve` until the block ends; give the process and what it said when it was ready."""
-    command = [*COMMAND, "serve", "--port", "0", "--json", *words]
-    with subprocess.Popen(
-        command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield process, json.loads(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 def price(client: httpx.Client) -> dict[str, Any]:
