@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import sys
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from penstock.serving.protocols.oip.routes import routes
 from penstock.serving.protocols.oip.rpc import serve_grpc
 from penstock.serving.refusals import RequestError
 from penstock.store.blobs import Blobs
-from serving_release import make_manifest, make_node
+from serving_release import make_manifest, make_node, own_imports
 
 CODE = '''
 import datetime as dt
@@ -110,8 +109,6 @@ NUMBERS = (("a", "Float64"), ("b", "Float64"), ("c", "Float64"))
 @contextmanager
 def loaded_program(home: Path) -> Iterator[Program]:
     """Give the release, loaded; its module is forgotten before and after."""
-    sys.modules.pop("app_code", None)
-    paths = list(sys.path)
     blobs = Blobs(home / "blobs")
     nodes = (
         make_node("recommend", "serve", {"user_id": "int", "k": "int"}),
@@ -124,9 +121,8 @@ def loaded_program(home: Path) -> Iterator[Program]:
     )
     manifest = make_manifest(blobs, CODE, nodes=nodes)
     inputs = {"mean": THREE, "scaled": THREE, "describe": COLUMNS, "total": NUMBERS}
-    yield load_program(msgspec.structs.replace(manifest, inputs=inputs), blobs, home / "code")
-    sys.path[:] = paths
-    sys.modules.pop("app_code", None)
+    with own_imports():
+        yield load_program(msgspec.structs.replace(manifest, inputs=inputs), blobs, home / "code")
 
 
 def make_plane(program: Program, home: Path, limits: Limits) -> tuple[Plane, PredictionLog]:

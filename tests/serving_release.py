@@ -1,6 +1,9 @@
 """Releases made by hand for the tests of serving: a module with serve functions, and artifacts for their arguments."""
 
 import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,18 @@ def guarded(*, wait_ms: int) -> str:
 def backup(*, wait_ms: int) -> str:
     return "popular"
 '''
+
+
+@contextmanager
+def own_imports() -> Iterator[None]:
+    """Forget the module `app_code` before and after: one release per process is the rule elsewhere."""
+    paths = list(sys.path)
+    sys.modules.pop("app_code", None)
+    try:
+        yield
+    finally:
+        sys.path[:] = paths
+        sys.modules.pop("app_code", None)
 
 
 def make_node(name: str, role: Any, params: dict[str, str], **options: Any) -> Node:

@@ -24,7 +24,7 @@ from penstock.serving.predictions.records import Prediction
 from penstock.serving.program.load import Program, load_program
 from penstock.serving.protocols import typed
 from penstock.store.blobs import Blobs
-from serving_release import make_manifest, make_node
+from serving_release import make_manifest, make_node, own_imports
 
 CODE = """
 import sys
@@ -93,8 +93,6 @@ XY = (("x", "Float64"), ("y", "Int64"), ("name", "String"))
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """A release of functions of rows and of fields."""
-    sys.modules.pop("app_code", None)  # one release per process is the rule elsewhere
-    paths = list(sys.path)
     home = tmp_path_factory.mktemp("plane")
     blobs = Blobs(home / "blobs")
     rows = {"mean": "numpy.ndarray", "short": "numpy.ndarray", "frames": "polars.DataFrame"}
@@ -112,9 +110,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     three = tuple((str(place), "Float64") for place in range(3))
     inputs = {"mean": three, "frames": XY, "pandas_rows": XY, "tables": XY}
     manifest = msgspec.structs.replace(manifest, inputs=inputs)
-    yield load_program(manifest, blobs, home / "code")
-    sys.path[:] = paths
-    sys.modules.pop("app_code", None)
+    with own_imports():
+        yield load_program(manifest, blobs, home / "code")
 
 
 class Asker:

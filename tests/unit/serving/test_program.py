@@ -1,6 +1,7 @@
 """A release becomes callable in this process, from its snapshot and nothing else."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,21 +11,20 @@ from penstock.core.errors import ArtifactError, NotFoundError, StepError
 from penstock.serving.program.load import Program, answers, load_program
 from penstock.serving.refusals import RequestError
 from penstock.store.blobs import Blobs
-from serving_release import CODE, make_manifest, make_node
+from serving_release import CODE, make_manifest, make_node, own_imports
 
 
 @pytest.fixture(autouse=True)
-def own_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the user's module before and after: one release per process is the rule elsewhere."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "app_code", raising=False)
+def _alone() -> Iterator[None]:
+    with own_imports():
+        yield
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+def program(tmp_path: Path) -> Program:
     blobs = Blobs(tmp_path / "blobs")
     loaded = load_program(make_manifest(blobs), blobs, tmp_path / "code")
-    monkeypatch.delitem(sys.modules, "app_code")
+    del sys.modules["app_code"]
     return loaded
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from penstock.serving.program.stand_ins.model import switch_of
 from penstock.serving.program.stand_ins.proof import proven_for
 from penstock.store import codecs
 from penstock.store.blobs import Blobs
-from serving_release import make_manifest, make_node
+from serving_release import make_manifest, make_node, own_imports
 from stand_in_models import normal_rows, watched
 
 ROWS = normal_rows(300, 2)
@@ -51,7 +52,7 @@ def plain(*, a: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Program]:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Manifest, Program]]:
     """A release with a proven equivalent, bound as in a worker; one per module, as Python keeps its code."""
     home = tmp_path_factory.mktemp("home")
     blobs = Blobs(home / "blobs")
@@ -67,7 +68,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Progra
         serving={name: {"model": kept} for name in names},
     )
     manifest = msgspec.structs.replace(manifest, stand_ins={name: {"model": proven} for name in names})
-    return manifest, load_program(manifest, blobs, home / "code")
+    with own_imports():
+        yield manifest, load_program(manifest, blobs, home / "code")
 
 
 @pytest.fixture(autouse=True)
