@@ -85,3 +85,9 @@ def test_a_run_loads_only_what_a_run_of_kept_results_needs() -> None:
     assert packages(new) & HEAVY == {"sqlalchemy"}
     needless = {"describe", "fingerprint", "modules", "wiring", "notebook", "validate"}
     assert not new & {"sqlalchemy.dialects.postgresql", *(f"penstock.pipeline.{name}" for name in needless)}
+
+
+def test_the_command_that_serves_loads_no_frames() -> None:
+    """`penstock serve` waits for its worker, not for libraries that only workers need."""
+    new = packages(loaded_by(f"import penstock.cli.serve; {_LOADED}"))
+    assert not new & {"numpy", "polars", "pyarrow", "deltalake", "uvicorn", "starlette", "sklearn"}

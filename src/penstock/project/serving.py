@@ -16,7 +16,6 @@ from penstock.pipeline.graph import Node
 from penstock.project.moving import find_release
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
-from penstock.serving.processes.ask import AskOptions, Reply
 from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, serve
 from penstock.store.ledger import releases
 
@@ -195,6 +194,8 @@ def predict(target: str | None, request: bytes, workspace: Workspace, *, functio
         InputError: The request does not fit the fields, or it is not clear what is meant.
         StepError: The function failed, with the user's own frames.
     """
+    from penstock.serving.processes.ask import AskOptions, Reply  # noqa: PLC0415 -- loads frames, which a server needs not
+
     release = served_release(target, workspace)
     name = _one_function(release, workspace, function)
     options = AskOptions(
