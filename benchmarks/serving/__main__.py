@@ -39,7 +39,7 @@ def turns(model: str) -> list[Turn]:
     found.append(Turn(server=ours(model, compiled=True), loads=OURS))
     found.append(Turn(server=ours(model, compiled=False), loads={"typed rows": PLAIN[model]}))
     if model == "linear":
-        both = {"typed rows": ("16", "64", "batch")}
+        both = {"typed fields": ("16", "64")}
         found += [Turn(server=ours_on_both_cores(model, workers), loads=both, cores=BOTH) for workers in (1, 2)]
     return found
 
