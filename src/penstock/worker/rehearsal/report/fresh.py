@@ -1,0 +1,72 @@
+"""How fresh data and model were, from what was recorded at each look."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from statistics import median
+
+from penstock.core.records import DatasetVersion
+from penstock.worker.rehearsal.report.collect import Facts
+from penstock.worker.rehearsal.report.records import Freshness
+
+_HOUR_S = 3600.0
+
+
+def freshness(facts: Facts, start: datetime, end: datetime, step: timedelta) -> Freshness:
+    """Return how fresh an arm was between two moments, measured at the end of each step."""
+    data = [age for moment in looks(start, end, step) if (age := data_age_h(facts, moment)) is not None]
+    model = [age for moment in looks(start, end, step) if (age := model_age_h(facts, moment)) is not None]
+    came = [one for one in facts.arrivals if start <= one[2] < end]
+    waits = [
+        (wait, count) for name, version, at, count in came if (wait := _learned_after_h(facts, name, version, at)) >= 0
+    ]
+    each = [wait for wait, count in waits for _ in range(count)]
+    return Freshness(
+        data_age_h=median(data) if data else None,
+        data_age_most_h=max(data, default=None),
+        model_age_h=median(model) if model else None,
+        model_age_most_h=max(model, default=None),
+        arrived=sum(one[3] for one in came),
+        learned=len(each),
+        learned_after_h=median(each) if each else None,
+        learned_after_most_h=max(each, default=None),
+    )
+
+
+def looks(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
+    """Return the ends of the steps between two moments."""
+    count = int((end - start) / step)
+    return [start + step * number for number in range(1, count + 1)]
+
+
+def data_age_h(facts: Facts, moment: datetime) -> float | None:
+    """Return the hours since the newest row known at a moment, of the dataset that is furthest behind."""
+    newest = [row for found in facts.versions.values() if (row := _newest_row(found, moment)) is not None]
+    return _hours(moment - min(newest)) if newest else None
+
+
+def model_age_h(facts: Facts, moment: datetime) -> float | None:
+    """Return the hours since the run of the release that answered at a moment began."""
+    live = facts.live_at(moment)
+    return None if live is None else _hours(moment - live.trained_at)
+
+
+def _newest_row(versions: Sequence[DatasetVersion], moment: datetime) -> datetime | None:
+    if not versions or not versions[-1].contract.get("time"):
+        return None
+    known = [one for one in versions if one.taken_at is not None and one.taken_at <= moment]
+    mark = known[-1].watermark if known else None
+    if isinstance(mark, str):
+        mark = datetime.fromisoformat(mark)
+    return mark if isinstance(mark, datetime) and mark.tzinfo is not None else None
+
+
+def _learned_after_h(facts: Facts, dataset: str, version: int, at: datetime) -> float:
+    """Return the hours until a live release was made from that version or a newer one; -1 where none was."""
+    for live in facts.live:
+        if live.since >= at and live.versions.get(dataset, 0) >= version:
+            return _hours(live.since - at)
+    return -1.0
+
+
+def _hours(span: timedelta) -> float:
+    return span.total_seconds() / _HOUR_S
