@@ -47,6 +47,7 @@ COMMANDS = {
     "stream": Entry("penstock.cli.stream:stream", "Answer rows as they come: a directory, a dataset, lines, a broker."),
     "up": Entry("penstock.cli.up:up", "Keep pipelines fresh: look, judge, retrain, release, again and again."),
     "tick": Entry("penstock.cli.tick:tick", "Do once all that is due, and end."),
+    "retrain": Entry("penstock.cli.retrain:retrain", "Ask for a retrain."),
     "export": Entry("penstock.cli.moving:export", "Write a release to one file."),
     "import": Entry("penstock.cli.moving:import_", "Take in a release from a file."),
     "doctor": Entry("penstock.cli.doctor:doctor", "Check what is kept, and say how to mend it."),

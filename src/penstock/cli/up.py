@@ -1,13 +1,15 @@
 """`penstock up`: the worker, in the foreground until Ctrl-C."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 import typer
 
 from penstock.cli.options import HERE, AsJson, Project
-from penstock.core.settings import parse_duration
+from penstock.core.lazy import import_quickly
+from penstock.core.settings import parse_duration, webhook_token
 from penstock.project.workspace import open_workspace
 from penstock.serving.observe.events import log_events
 from penstock.worker.tick import pipelines_of
@@ -17,6 +19,10 @@ from penstock.worker.up import Beat, Up, stopped_by_signals
 def up(
     *,
     every: Annotated[str, typer.Option(help="Time between looks.")] = "30s",
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let other systems ask for retrains here; see PENSTOCK_WEBHOOK_TOKEN."),
+    ] = None,
     as_json: AsJson = False,
     project: Project = HERE,
 ) -> None:
@@ -25,21 +31,39 @@ def up(
     Any number of them may run, on one machine or on several with one ledger: they share the work, and what one that
     dies leaves behind is taken over. With --json a line tells of each look.
 
+    With --listen, POST /pipelines/NAME/retrain with the headers Authorization: Bearer TOKEN and Idempotency-Key: KEY
+    asks for a retrain, once per key; TOKEN is in the environment, PENSTOCK_WEBHOOK_TOKEN.
+
     Example:
         penstock up
         penstock up --every 5m
+        penstock up --listen 127.0.0.1:8900
     """
     log_events(is_terminal=sys.stderr.isatty())
     with open_workspace(project) as workspace:
         worker = Up(workspace, every_s=parse_duration(every), on_beat=_tell if as_json else None)
         names = pipelines_of(workspace)
+        stop_listening = _listen(worker, listen, as_json=as_json) if listen is not None else None
         if not as_json:
             kept = ", ".join(names) or "nothing yet: no pipeline is released or scheduled"
             print(f"Keeping {kept}; looks every {every}.  (Ctrl-C stops)", flush=True)
-        with stopped_by_signals(worker):
-            worker.run()
+        try:
+            with stopped_by_signals(worker):
+                worker.run()
+        finally:
+            if stop_listening is not None:
+                stop_listening()
     if not as_json:
         print("Stopped; retrains that were under way begin again with the next worker.")
+
+
+def _listen(worker: Up, place: str, *, as_json: bool) -> Callable[[], None]:
+    # Loaded only when asked for: no other worker pays for a web server.
+    listening = import_quickly("penstock.worker.listening")
+    found = listening.listen(lambda: worker.workspace, place, webhook_token(), on_asked=worker.hurry)
+    print(msgspec.json.encode({"url": found.url}).decode() if as_json else f"Listening at {found.url}", flush=True)
+    stop: Callable[[], None] = found.stop
+    return stop
 
 
 def _tell(beat: Beat) -> None:

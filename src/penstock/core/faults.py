@@ -40,6 +40,11 @@ POINTS = frozenset({
     "tick_after_decision",
     "cause_before_run",
     "cause_after_run",
+    "alert_after_commit",
+    "alert_before_send",
+    "alert_after_send",
+    "wish_before_commit",
+    "wish_after_commit",
 })  # fmt: skip
 
 _visits: dict[str, int] = {}

@@ -208,6 +208,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         workers: Most processes that run steps at once.
         engine: "local" or "ray".
         retrains: Most runs that the worker has under way at once, over all processes that share the ledger.
+        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes.
         policies: Policy by pipeline name.
     """
 
@@ -218,6 +219,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "local"
     ray_address: str | None = None
     retrains: int = 1
+    is_replay: bool = False
     policies: dict[str, LoopPolicy] = {}
 
     def policy(self, pipeline: str) -> LoopPolicy:
@@ -278,6 +280,14 @@ def _convert(table: object, kind: type[T], file: Path | None) -> T:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         raise InputError(f"{file}: {error}.", hint="see docs/reference/settings.md for what may stand there") from error
+
+
+def webhook_token() -> str | None:
+    """Return what callers of a worker that listens must know; None where nobody said it.
+
+    Only the environment has it: a file is read by more people, and ends in repositories.
+    """
+    return os.environ.get("PENSTOCK_WEBHOOK_TOKEN") or None
 
 
 def parse_size(text: str) -> int:

@@ -60,11 +60,16 @@ class Up:
     economics: Economics | None = None
     on_beat: Callable[[Beat], None] | None = None
     _told: threading.Event = field(default_factory=threading.Event)
+    _hurried: threading.Event = field(default_factory=threading.Event)
     _running: dict[int, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def stop(self) -> None:
         """Ask the worker to end; its runs are cancelled and wait for whoever comes next."""
         self._told.set()
+
+    def hurry(self) -> None:
+        """Look again at once: somebody has asked for something."""
+        self._hurried.set()
 
     def run(self) -> None:
         """Look until told to stop.
@@ -130,10 +135,11 @@ class Up:
         return subprocess.Popen(words, cwd=self.workspace.settings.root, stdin=subprocess.DEVNULL)
 
     def _rest(self, wait_s: float) -> None:
-        """Wait for the next look; the end of a retrain calls for one at once."""
+        """Wait for the next look; the end of a retrain calls for one at once, and so does who asks for one."""
         deadline_s = self.workspace.clock.monotonic_s() + wait_s
         while self.workspace.clock.monotonic_s() < deadline_s and not self._told.wait(_LOOK_S):
-            if self._reap():
+            if self._reap() or self._hurried.is_set():
+                self._hurried.clear()
                 return
 
     def _reap(self) -> bool:

@@ -1,0 +1,126 @@
+"""The ear of a worker: a thread that answers HTTP, and the place where it listens.
+
+Every request is a connection of its own that lives seconds, so nobody who is slow holds a place for long.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from penstock.core.errors import InputError
+from penstock.project.workspace import Workspace
+from penstock.serving.http.requests import LOOPBACK_NAMES
+from penstock.worker.door import Door
+
+_MOST_CONNECTIONS = 512
+_CONNECTION_S = 20.0
+_HEAD_BYTES = 16_384
+_SHORTEST_TOKEN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A worker's ear.
+
+    Attributes:
+        url: "http://127.0.0.1:8900".
+        stop: Lets requests under way end, then ends the thread.
+    """
+
+    url: str
+    stop: Callable[[], None]
+
+
+class _Brief(H11Protocol):
+    """A connection that is over after some seconds, however slowly its other end speaks."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._over = self.loop.call_later(_CONNECTION_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over.cancel()
+        super().connection_lost(exc)
+
+
+def _nothing() -> None:
+    """Nobody is told."""
+
+
+def read_place(text: str) -> tuple[str, int]:
+    """Return host and port of "127.0.0.1:8900", "[::1]:8900" or ":8900".
+
+    Raises:
+        InputError: It is no such text.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise InputError(f"{text!r} is no place to listen at.", hint="write host and port, as 127.0.0.1:8900")
+    return host, int(port)
+
+
+def listen(
+    workspace: Callable[[], Workspace], place: str, token: str | None, *, on_asked: Callable[[], None] = _nothing
+) -> Listener:
+    """Answer requests for retrains in a thread of its own.
+
+    Args:
+        workspace: Gives the project as it is now.
+        place: "127.0.0.1:8900"; port 0 takes any free one.
+        token: What callers must know, whatever the place.
+        on_asked: Is told of each new wish.
+
+    Raises:
+        InputError: There is no token or a short one, or the place cannot be used.
+    """
+    if token is None or len(token) < _SHORTEST_TOKEN:
+        what = "no token" if not token else f"a token of {len(token)} characters"
+        raise InputError(
+            f"Listening with {what} is refused: whoever reaches the port could start retrains.",
+            hint="export PENSTOCK_WEBHOOK_TOKEN=\"$(python -c 'import secrets; print(secrets.token_urlsafe(32))')\"",
+        )
+    host, port = read_place(place)
+    bound = _bound(host, port)
+    names = LOOPBACK_NAMES if host in LOOPBACK_NAMES else None
+    config = uvicorn.Config(
+        Door(workspace, token, names, on_asked).app(),
+        http=_Brief,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=partial(server.run, sockets=[bound]), name="listening", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(15)
+
+    shown = f"[{host}]" if ":" in host else host
+    return Listener(url=f"http://{shown}:{bound.getsockname()[1]}", stop=stop)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+    except OSError as error:
+        raise InputError(
+            f"Port {port} of {host!r} cannot be used: {error.strerror}.", hint="choose another with --listen HOST:PORT"
+        ) from error
