@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_requests_are_listed_in_an_access_log_when_it_is_asked_for(shop: Project
     assert {line["consumer"] for line in lines if line["status"] == 200} == {"till"}
     assert [line["path"] for line in lines if line["status"] == 404] == [""]
     assert "tea" not in path.read_text()
+
+
+def test_what_is_no_request_is_listed_too(shop: Project, tmp_path: Path) -> None:
+    """Someone who sends nonsense is seen: a line with the status, without a word of what was sent."""
+    path = tmp_path / "access.log"
+    with serving(shop, "--access-log", str(path)) as (_, ready):
+        host, port = ready["url"].removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as caller:
+            caller.sendall(b"nonsense\r\n\r\n")
+            assert b" 400 " in caller.recv(4096)
+        wait_until(lambda: path.exists() and path.read_text().count("\n") >= 1, "it is listed")
+    (line,) = [json.loads(text) for text in path.read_text().splitlines()]
+    assert (line["status"], line["path"], line["method"]) == (400, "", "")
 
 
 def test_the_access_log_can_go_to_standard_output(shop: Project) -> None:

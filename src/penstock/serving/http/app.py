@@ -16,6 +16,7 @@ from penstock.serving.refusals import RequestError
 
 PERMISSIONS: frozenset[Permission] = frozenset({"read", "predict", "feedback"})
 _BODILESS = frozenset({"GET", "HEAD"})
+_UNKNOWN = Request("", "", {})
 _LONGEST_SHOWN = 256
 _FAILED = Reply(500, b'{"error":{"code":"internal","message":"The server failed on this request."}}')
 _events = structlog.get_logger("penstock.serving")
@@ -89,11 +90,10 @@ class App:
         try:
             return self._find(request, length)
         except RequestError as error:
-            reply = self.refuse(error, request.path)
+            return self.refuse(error, request)
         except _Said as said:
-            reply = said.reply
-        tell_refused(request, reply, self._watchers)
-        return reply
+            tell_refused(request, said.reply, self._watchers)
+            return said.reply
 
     def answer(self, route: Route, request: Request, respond: Respond) -> None:
         """Answer an admitted request; never raises."""
@@ -108,8 +108,18 @@ class App:
             _events.exception("request_failed", path=request.path)
             respond(_FAILED)
 
-    def refuse(self, error: RequestError, path: str) -> Reply:
-        """Return a refusal in the shape of the protocol that is spoken at `path`."""
+    def refuse(self, error: RequestError, request: Request = _UNKNOWN) -> Reply:
+        """Return the refusal of a request that no route was given, and tell the watchers.
+
+        Args:
+            error: Why.
+            request: As far as it is known; the protocol that is spoken at its path gives the refusal its shape.
+        """
+        reply = self._refusal(error, request.path)
+        tell_refused(request, reply, self._watchers)
+        return reply
+
+    def _refusal(self, error: RequestError, path: str) -> Reply:
         route = self._routes.get(path)
         shape = self._shapes.get(_first(path)) if route is None else route.refuse
         self._refused(error.status)
@@ -158,7 +168,7 @@ class App:
     def _wrong_method(self, route: Route, path: str) -> Reply:
         words = " or ".join(sorted(route.methods))
         error = RequestError(f"This path takes {words} only.", status=405, reason="wrong_method", hint=f"use {words}")
-        reply = self.refuse(error, path)
+        reply = self._refusal(error, path)
         return msgspec.structs.replace(reply, headers=(*reply.headers, (b"allow", _allowed(route))))
 
     def _say_ready(self, _request: Request, respond: Respond) -> None:

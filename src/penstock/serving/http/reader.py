@@ -353,14 +353,14 @@ class Reader:
                     coding = request.headers[b"content-encoding"].lower()
                     body = inflate(body, coding, self._shared.limits)
                 except RequestError as error:
-                    self._exchanges.say(self._shared.app.refuse(error, request.path), head)
+                    self._exchanges.say(self._shared.app.refuse(error, request), head)
                     return
             request = Request(request.method, request.path, request.headers, body, request.query)
         self._exchanges.take(head, route, request)
 
     def _refuse(self, error: RequestError) -> None:
-        path = self._head.request.path if self._head is not None else ""
-        self._end(self._shared.app.refuse(error, path))
+        app = self._shared.app
+        self._end(app.refuse(error) if self._head is None else app.refuse(error, self._head.request))
 
     def _end(self, reply: Reply) -> None:
         self.phase = _DEAF
