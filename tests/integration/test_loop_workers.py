@@ -196,6 +196,6 @@ def _alarm(loop: Loop, minute: int) -> None:
     finding = {"kind": "data_drift", "subject": "events.x", "is_alarm": True, "effect": 0.5, "said": "x moved"}
     start = loop.now - DAY + minute * MINUTE
     row = {"pipeline": "chain", "monitor": f"data:{minute}", "start_at": start, "end_at": start + DAY, "release": None}
-    row |= {"rows": 100, "findings": [finding], "profile": None, "computed_at": loop.now + MINUTE}
+    row |= {"rows": 100, "findings": [finding], "profile": None, "basis": 0, "computed_at": loop.now + MINUTE}
     with loop.project.opened() as workspace, workspace.ledger.write() as conn:
         conn.execute(sa.insert(schema.windows), row)

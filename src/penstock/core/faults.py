@@ -43,6 +43,8 @@ POINTS = frozenset({
     "alert_after_commit",
     "alert_before_send",
     "alert_after_send",
+    "windows_before_commit",
+    "windows_after_commit",
     "wish_before_commit",
     "wish_after_commit",
 })  # fmt: skip

@@ -15,7 +15,7 @@ from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.archive import needed, served_artifacts
 from penstock.releases.manifest import Manifest
 from penstock.store import codecs
-from penstock.store.ledger import releases, results, runs
+from penstock.store.ledger import releases, results, runs, windows
 
 _PAGE = 500
 
@@ -65,6 +65,8 @@ def references(workspace: Workspace) -> References:
         for result in results.every(conn):
             _follow_result(result, workspace, found)
         known = releases.of_pipeline(conn)
+        for pipeline, digest in windows.profiles(conn):
+            found.need(digest).others.add(f"monitors of {pipeline}")
     for release in known:
         _follow_release(release, workspace, found)
     for run in _runs(workspace):

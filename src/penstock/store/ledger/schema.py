@@ -232,6 +232,7 @@ windows = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("findings", Json, nullable=False),
     sa.Column("profile", sa.Text),  # digest of the blob that holds the profile of its rows
+    sa.Column("basis", sa.BigInteger, nullable=False),  # version of the table that it was computed from
     sa.Column("computed_at", Moment, nullable=False),
 )
 

@@ -44,6 +44,7 @@ def _decisions() -> None:
         sa.Column("rows", sa.BigInteger, nullable=False),
         sa.Column("findings", sa.Text, nullable=False),
         sa.Column("profile", sa.Text),
+        sa.Column("basis", sa.BigInteger, nullable=False),
         sa.Column("computed_at", sa.Text, nullable=False),
     )
 
