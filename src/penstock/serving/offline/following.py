@@ -4,7 +4,7 @@ import collections
 import os
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,18 @@ _POLL_S = 0.1
 _READ_BYTES = 2**18
 _LONGEST_LINE_BYTES = 32 * 2**20
 _CUT = Cut(rows=20_000, size_bytes=2**20)
+
+
+def _next_of(waiting: collections.deque[Batch], take_more: Callable[[], bool], timeout_s: float) -> Batch | None:
+    """Return the first of what waits, once there is something; None when nothing has come by then."""
+    deadline = time.monotonic() + timeout_s
+    while not waiting:
+        if take_more():
+            continue
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL_S)
+    return waiting.popleft()
 
 
 class DirectoryFollowed:
@@ -61,16 +73,7 @@ class DirectoryFollowed:
 
     def read(self, timeout_s: float) -> Batch | None:
         """Return the next piece of a file."""
-        deadline = time.monotonic() + timeout_s
-        while not self._waiting:
-            found = self._next_file()
-            if found is not None:
-                self._take(found)
-            elif time.monotonic() >= deadline:
-                return None
-            else:
-                time.sleep(_POLL_S)
-        return self._waiting.popleft()
+        return _next_of(self._waiting, self._take_more, timeout_s)
 
     def is_at_end(self) -> bool:
         """Return False: more files may come."""
@@ -81,6 +84,12 @@ class DirectoryFollowed:
 
     def close(self) -> None:
         """Nothing is open between two reads."""
+
+    def _take_more(self) -> bool:
+        found = self._next_file()
+        if found is not None:
+            self._take(found)
+        return found is not None
 
     def _next_file(self) -> Path | None:
         oldest_ns = time.time_ns() - int(self.settles_s * 1e9)
@@ -133,16 +142,7 @@ class DatasetFollowed:
 
     def read(self, timeout_s: float) -> Batch | None:
         """Return the next piece of the rows that are new."""
-        deadline = time.monotonic() + timeout_s
-        while not self._waiting:
-            newer = self._next_version()
-            if newer is not None:
-                self._take(newer, added=self._version > 0)
-            elif time.monotonic() >= deadline:
-                return None
-            else:
-                time.sleep(_POLL_S)
-        return self._waiting.popleft()
+        return _next_of(self._waiting, self._take_more, timeout_s)
 
     def is_at_end(self) -> bool:
         """Return False: more versions may come."""
@@ -153,6 +153,12 @@ class DatasetFollowed:
 
     def close(self) -> None:
         """Nothing is open between two reads."""
+
+    def _take_more(self) -> bool:
+        newer = self._next_version()
+        if newer is not None:
+            self._take(newer, added=self._version > 0)
+        return newer is not None
 
     def _next_version(self) -> DatasetVersion | None:
         latest = self._table.latest()
