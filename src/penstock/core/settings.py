@@ -264,6 +264,11 @@ def load_settings(start: Path) -> Settings:
     )
 
 
+def read_secret(name: str) -> str | None:
+    """Return a secret from the environment; it is asked for when it is used and kept in no record."""
+    return os.environ.get(name) or None
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 

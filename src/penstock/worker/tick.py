@@ -19,6 +19,7 @@ from penstock.core.process import this_process
 from penstock.core.records import Record
 from penstock.engine.stopping import CancelledRunError
 from penstock.pipeline.graph import Graph
+from penstock.project.alerting import deliver, notice, notice_look
 from penstock.project.intake import is_intake_due, take_in
 from penstock.project.outcomes import join_outcomes
 from penstock.project.targets import find_graph
@@ -90,20 +91,32 @@ def pipelines_of(workspace: Workspace) -> list[str]:
     return sorted(live | scheduled)
 
 
-def tick(workspace: Workspace, now: datetime, *, economics: Economics | None = None) -> TickReport:
+def tick(
+    workspace: Workspace, now: datetime, *, economics: Economics | None = None, is_again: bool = False
+) -> TickReport:
     """Do all that is due at `now`, runs included, and return what was done.
 
     Args:
         workspace: The project; its clock should stand at `now`.
         now: UTC.
         economics: Says what a retrain is expected to gain, where that is known.
+        is_again: A tick at `now` may have been killed: look for rows and truth however lately that was done.
 
     Raises:
         StoreError: The store is away; whatever was not recorded is done by the next tick.
         CancelledRunError: This process was asked to stop.
     """
     names = pipelines_of(workspace)
-    looks = tuple(look_after(workspace, name, now) for name in names)
+    looks = tuple(look_after(workspace, name, now, is_again=is_again) for name in names)
+    actions, ended = retrain_what_is_due(workspace, now, names=names, economics=economics)
+    deliver(workspace, now)
+    return TickReport(now=now, pipelines=looks, actions=actions, runs=ended)
+
+
+def retrain_what_is_due(
+    workspace: Workspace, now: datetime, *, names: list[str], economics: Economics | None = None
+) -> tuple[tuple[Action, ...], tuple[carry.Settled, ...]]:
+    """Decide on what is known, and run what that comes to; return what was decided, and what became of runs."""
     ended, actions = carry.settle(workspace), list[Action]()
     while True:
         decided = decide_all(workspace, now, names=names, economics=economics)
@@ -114,7 +127,7 @@ def tick(workspace: Workspace, now: datetime, *, economics: Economics | None = N
         for cause in starts:
             carry.perform(workspace, cause, slot=slot_of(cause))
         ended += carry.settle(workspace)
-    return TickReport(now=now, pipelines=looks, actions=tuple(actions), runs=tuple(ended))
+    return tuple(actions), tuple(ended)
 
 
 def preview(workspace: Workspace, now: datetime, *, economics: Economics | None = None) -> TickReport:
@@ -141,6 +154,7 @@ def decide_all(
         carry.record(conn, actions)
         kept = {(c.pipeline, c.name): c for c in causes.open_causes(conn)}
     faults.point("tick_after_decision")
+    notice(workspace, names, now)
     return tuple(found for action in actions if (found := _as_kept(action, kept)) is not None)
 
 
@@ -149,8 +163,14 @@ def slot_of(cause: Open) -> datetime | None:
     return datetime.fromisoformat(cause.key) if cause.kind == "schedule" else None
 
 
-def look_after(workspace: Workspace, name: str, now: datetime) -> Looks:
+def look_after(workspace: Workspace, name: str, now: datetime, *, is_again: bool = False) -> Looks:
     """Bring what is known of one pipeline up to `now`, unless another worker is at it.
+
+    Args:
+        workspace: The project.
+        name: Of the pipeline.
+        now: UTC.
+        is_again: Look for rows and truth however lately that was done.
 
     Raises:
         StoreError: The store is away.
@@ -158,8 +178,16 @@ def look_after(workspace: Workspace, name: str, now: datetime) -> Looks:
     with _looking(workspace, name) as renew:
         if renew is not None:
             with suppress(LeaseLostError):  # this took so long that another worker has taken it over
-                return _Looking(workspace, name, now, renew).look()
+                return _Looking(workspace, name, now, renew).look(is_again=is_again)
     return Looks(pipeline=name, is_elsewhere=True)
+
+
+_PARTS = {
+    "_compact": "taking in predictions",
+    "_take_in": "taking in rows",
+    "_join": "joining truth",
+    "_watch": "looking at windows",
+}
 
 
 class _Looking:
@@ -169,18 +197,22 @@ class _Looking:
         self._workspace, self._name, self._now, self._renew = workspace, name, now, renew
         self._problems: list[str] = []
 
-    def look(self) -> Looks:
+    def look(self, *, is_again: bool) -> Looks:
         found: dict[str, Any] = {}
-        is_due = is_intake_due(self._name, self._workspace, self._now)
+        is_due = is_again or is_intake_due(self._name, self._workspace, self._now)
         parts = [self._compact, *([self._take_in, self._join] if is_due else []), self._watch]
+        told: dict[str, str | None] = {}
         for part in parts:
             self._renew()
+            told[_PARTS[part.__name__]] = None
             try:
                 found |= part()
             except (StoreError, LeaseLostError, CancelledRunError):
                 raise
             except PenstockError as error:
                 self._note(str(error))
+                told[_PARTS[part.__name__]] = error.message
+        notice_look(self._workspace, self._name, told, self._now)
         return Looks(pipeline=self._name, problems=tuple(self._problems), **found)
 
     def _note(self, said: str) -> None:

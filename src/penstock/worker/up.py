@@ -23,6 +23,7 @@ from penstock.core.errors import PenstockError, StoreError
 from penstock.core.records import Record
 from penstock.core.settings import load_settings
 from penstock.engine.stopping import CancelledRunError
+from penstock.project.alerting import deliver
 from penstock.project.workspace import Workspace
 from penstock.worker import carry
 from penstock.worker.performing import Performing
@@ -62,6 +63,7 @@ class Up:
     _told: threading.Event = field(default_factory=threading.Event)
     _hurried: threading.Event = field(default_factory=threading.Event)
     _running: dict[int, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    _sending: threading.Thread | None = None
 
     def stop(self) -> None:
         """Ask the worker to end; its runs are cancelled and wait for whoever comes next."""
@@ -96,6 +98,7 @@ class Up:
                     return True
                 look_after(self.workspace, name, self.workspace.clock.now())
             self._begin_retrains(names)
+            self._tell_people()
         except (StoreError, OSError) as error:
             _events.error("store_away", error=type(error).__qualname__, reason=str(error))
             return False
@@ -134,6 +137,19 @@ class Up:
         words = [sys.executable, "-P", "-m", "penstock.worker.performing", msgspec.json.encode(performing).decode()]
         return subprocess.Popen(words, cwd=self.workspace.settings.root, stdin=subprocess.DEVNULL)
 
+    def _tell_people(self) -> None:
+        """Send what is due beside the loop, which no receiver holds up; one call at a time."""
+        if self._sending is not None and self._sending.is_alive():
+            return
+        self._sending = threading.Thread(target=self._deliver, name="penstock-alerts", daemon=True)
+        self._sending.start()
+
+    def _deliver(self) -> None:
+        try:
+            deliver(self.workspace, self.workspace.clock.now())
+        except (PenstockError, OSError) as error:
+            _events.error("delivery_failed", error=type(error).__qualname__, reason=str(error))
+
     def _rest(self, wait_s: float) -> None:
         """Wait for the next look; the end of a retrain calls for one at once, and so does who asks for one."""
         deadline_s = self.workspace.clock.monotonic_s() + wait_s
@@ -158,6 +174,8 @@ class Up:
                 process.kill()
                 process.wait()
         self._running.clear()
+        if self._sending is not None:
+            self._sending.join(_GRACE_S)
         with contextlib.suppress(StoreError):  # whoever comes next settles it
             carry.settle(self.workspace)
 

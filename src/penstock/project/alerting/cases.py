@@ -41,6 +41,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "answers": ("schema", "feed", "drift", "equality", "numeric"),
     "quality": ("schema", "feed", "drift", "equality", "numeric", "answers"),
     "stale": ("intake", "feed", "quarantine", "retrain"),
+    "retrain": ("intake",),
     "quarantine": ("retrain",),
 }
 # Upstream first, so that of two that begin in one window the one that follows finds the other open.

@@ -4,7 +4,7 @@ An alert that comes back soon is the same one and needs twice as many clean wind
 comes and goes is heard of less and less often.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,7 +34,7 @@ SOON_AGAIN = timedelta(days=1)  # the same for what no window found
 SILENT = timedelta(days=14)  # after which nobody looks any more, and an alert says nothing
 # Monitors for which a window without rows is no news of any kind: nothing was looked at.
 _NEEDS_ROWS = frozenset({"drift", "answers", "quality", "equality", "numeric", "service"})
-FACTS = ("intake", "retrain", "refused", "budget", "quarantine", "lost", "monitor")
+FACTS = ("intake", "retrain", "refused", "budget", "quarantine", "lost", "look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,17 +267,22 @@ def _join(verdict: Verdict, parent: Case, new: Joined) -> None:
     verdict.put(after, "" if known is not None else f"joined:{key}", new.said)
 
 
-def judge_facts(verdict: Verdict, facts: Sequence[Fact]) -> Verdict:
+def judge_facts(verdict: Verdict, facts: Sequence[Fact], scope: Collection[str]) -> Verdict:
     """Say what follows from what stands and no window found; what stands no more is resolved.
 
     Args:
         verdict: As in `judge`.
-        facts: All that stand now.
+        facts: All that stand now, as far as was looked.
+        scope: What was looked at: kinds, or whole causes ("look taking in rows"). Others stay as they are.
     """
     for fact in sorted(facts, key=lambda f: (RANK.get(f.kind, len(RANK)), f.subject)):
         _stands(verdict, fact)
     standing = {f"{fact.kind} {fact.subject}" for fact in facts}
-    for case in [c for c in verdict.cases.values() if c.is_open and c.kind in FACTS and c.key not in standing]:
+    for case in [
+        c
+        for c in verdict.cases.values()
+        if c.is_open and c.key not in standing and not {c.kind, c.key}.isdisjoint(scope)
+    ]:
         _resolve(verdict, case, "it is over")
     return verdict
 
