@@ -15,6 +15,7 @@ import httpx
 import pytest
 import tritonclient.grpc
 from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.utils import InferenceServerException
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kept_shop import make_shop
@@ -123,6 +124,22 @@ def test_grpc_answers_beside_http(shop: Project) -> None:
             assert client.is_server_ready()
             assert client.is_model_ready("shop")
         assert ask(ready["url"])["answer"] == 3.0
+
+
+def test_calls_by_grpc_are_in_the_access_log(shop: Project, tmp_path: Path) -> None:
+    """With the method as their path, and the status that HTTP would have: whoever reads it knows one form."""
+    path = tmp_path / "access.log"
+    with (
+        serving(shop, "--grpc-port", "0", "--access-log", str(path), stderr=subprocess.PIPE) as (_, ready),
+        tritonclient.grpc.InferenceServerClient(ready["grpc"]) as client,
+    ):
+        assert client.is_model_ready("shop")
+        with pytest.raises(InferenceServerException, match="nothing"):
+            client.is_model_ready("nothing")
+        wait_until(lambda: path.exists() and path.read_text().count("\n") >= 2, "both are listed")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    listed = [(line["status"], line["path"]) for line in lines]
+    assert listed == [(200, "/inference.GRPCInferenceService/ModelReady"), (404, "")]
 
 
 def test_a_taken_grpc_port_is_named(shop: Project) -> None:

@@ -137,7 +137,13 @@ class Answering:
         if self._plane is None or self._options.grpc is None:
             return None
         try:
-            return await serve_grpc(self._plane, self._release, listen=self._options.grpc, limits=self._limits)
+            return await serve_grpc(
+                self._plane,
+                self._release,
+                listen=self._options.grpc,
+                limits=self._limits,
+                watchers=self._watchers(),
+            )
         except OSError as error:
             raise InputError(f"{error}.", hint="choose another port with --grpc-port") from error
 

@@ -1,9 +1,11 @@
 """The one way to start gRPC; imports grpcio only when it is wanted."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.core.errors import UnsupportedError
 from penstock.serving.limits import Limits
+from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.plane.plane import Plane
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ async def serve_grpc(
     listen: str,
     limits: Limits,
     authorize: "Authorize | None" = None,
+    watchers: Sequence[Watcher] = (),
 ) -> "GrpcServer":
     """Serve the Open Inference Protocol by gRPC on the running event loop, until the server is drained.
 
@@ -26,6 +29,7 @@ async def serve_grpc(
         listen: Host and port, "127.0.0.1:8001"; workers of one server share it.
         limits: Bounds on messages, metadata, calls at once and silence.
         authorize: Raises RequestError for callers whose metadata does not allow "read" or "predict".
+        watchers: Are told of each call, as of requests over HTTP.
 
     Raises:
         UnsupportedError: grpcio is not installed.
@@ -38,4 +42,4 @@ async def serve_grpc(
             "Serving by gRPC needs grpcio and protobuf.", hint="pip install 'penstock[grpc]'"
         ) from error
     service = InferenceService(plane, release, limits=limits)
-    return await start(service, listen=listen, limits=limits, authorize=authorize)
+    return await start(service, listen=listen, limits=limits, authorize=authorize, watchers=watchers)

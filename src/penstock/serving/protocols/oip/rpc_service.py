@@ -6,7 +6,7 @@ Needs the extra `grpc`.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -14,7 +14,8 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock.serving.limits import Limits
-from penstock.serving.messages import Request
+from penstock.serving.messages import Reply, Request, Respond
+from penstock.serving.observe.exchanges import Watcher, watching
 from penstock.serving.plane.plane import Plane
 from penstock.serving.plane.questions import Answered, Question, Trouble
 from penstock.serving.protocols.asking import caller_of
@@ -40,6 +41,13 @@ _TROUBLES: dict[str, grpc.StatusCode] = {
     "function_failed": grpc.StatusCode.INTERNAL,
     "overloaded": grpc.StatusCode.UNAVAILABLE,
     "late": grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+# What watchers are told, who know the statuses of HTTP.
+_STATUSES: dict[grpc.StatusCode, int] = {code: status for status, code in _CODES.items()} | {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
 Metadata = Mapping[str, str]
@@ -170,7 +178,12 @@ class GrpcServer:
 
 
 async def start(
-    service: InferenceService, *, listen: str, limits: Limits, authorize: Authorize | None = None
+    service: InferenceService,
+    *,
+    listen: str,
+    limits: Limits,
+    authorize: Authorize | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> GrpcServer:
     """Listen on `listen`, "127.0.0.1:8001"; several workers may share one port.
 
@@ -190,7 +203,8 @@ async def start(
             ("grpc.so_reuseport", 1),
         ],
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, _methods(service, authorize)),))
+    methods = _methods(service, authorize, watchers)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
@@ -199,7 +213,9 @@ async def start(
     return GrpcServer(server, port)
 
 
-def _methods(service: InferenceService, authorize: Authorize | None) -> dict[str, grpc.RpcMethodHandler]:
+def _methods(
+    service: InferenceService, authorize: Authorize | None, watchers: Sequence[Watcher]
+) -> dict[str, grpc.RpcMethodHandler]:
     plain: dict[str, tuple[Callable[[Any], Any], Any]] = {
         "ServerLive": (service.server_live, pb.ServerLiveRequest),
         "ServerReady": (service.server_ready, pb.ServerReadyRequest),
@@ -209,25 +225,58 @@ def _methods(service: InferenceService, authorize: Authorize | None) -> dict[str
         "ModelConfig": (service.model_config, pb.ModelConfigRequest),
         "RepositoryIndex": (service.repository_index, pb.RepositoryIndexRequest),
     }
-    found = {name: _unary(_reading(method, authorize), kind) for name, (method, kind) in plain.items()}
-    found["ModelInfer"] = _unary(_inferring(service, authorize), pb.ModelInferRequest)
+    found = {
+        name: _unary(_reading(method, authorize), kind, _Watching(name, watchers))
+        for name, (method, kind) in plain.items()
+    }
+    infer = _inferring(service, authorize)
+    found["ModelInfer"] = _unary(infer, pb.ModelInferRequest, _Watching("ModelInfer", watchers))
     found["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        _streaming(_inferring(service, authorize)), response_serializer=_serialize
+        _streaming(infer, _Watching("ModelStreamInfer", watchers)), response_serializer=_serialize
     )
     return found
+
+
+class _Watching:
+    """Tells watchers of the calls of one method, as they are told of requests over HTTP."""
+
+    def __init__(self, name: str, watchers: Sequence[Watcher]) -> None:
+        self._path = f"/{SERVICE}/{name}"
+        self._watchers = watchers
+
+    def begin(self, received: bytes, context: grpc.aio.ServicerContext) -> Respond:
+        """Return what is to be called with the reply, once."""
+        if not self._watchers:
+            return _nobody
+        headers = {name.encode(): value.encode() for name, value in _metadata(context).items()}
+        return watching(Request("POST", self._path, headers, received), _nobody, self._watchers)
+
+
+def _nobody(_reply: Reply) -> None:
+    """Nothing: grpcio sends replies itself."""
+
+
+def _reply(context: grpc.aio.ServicerContext, body: bytes, status: int = 200) -> Reply:
+    trailing = tuple((name.encode(), value.encode()) for name, value in context.trailing_metadata() or ())
+    return Reply(status, body, headers=trailing)
 
 
 Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
-def _unary(answer: Answer, kind: Any) -> grpc.RpcMethodHandler:
-    async def call(request: bytes, context: grpc.aio.ServicerContext) -> Any:
+def _unary(answer: Answer, kind: Any, watching: _Watching) -> grpc.RpcMethodHandler:
+    async def call(request: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
+        done = watching.begin(request, context)
         try:
-            return await _guarded(answer, _parsed(kind, request), context)
+            found = _serialize(await _guarded(answer, _parsed(kind, request), context))
         except _RefusedError as refused:
+            done(_reply(context, b"", _STATUSES.get(refused.code, 500)))
             await context.abort(refused.code, str(refused), refused.trailing)
+            return None
+        done(_reply(context, found))
+        return found
 
-    return grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
+    return grpc.unary_unary_rpc_method_handler(call)
 
 
 def _serialize(message: Any) -> bytes:
@@ -244,14 +293,18 @@ def _parsed(kind: Any, request: bytes) -> Any:
         raise _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message) from error
 
 
-def _streaming(answer: Answer) -> Any:
+def _streaming(answer: Answer, watching: _Watching) -> Any:
     async def call(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         async for received in requests:
             request = pb.ModelInferRequest()
+            done = watching.begin(received, context)
             try:
                 request = _parsed(pb.ModelInferRequest, received)
-                yield pb.ModelStreamInferResponse(infer_response=await _guarded(answer, request, context))
+                found = await _guarded(answer, request, context)
+                done(_reply(context, _serialize(found)))
+                yield pb.ModelStreamInferResponse(infer_response=found)
             except _RefusedError as refused:
+                done(_reply(context, b"", _STATUSES.get(refused.code, 500)))
                 reply = pb.ModelInferResponse(id=request.id)
                 yield pb.ModelStreamInferResponse(error_message=str(refused), infer_response=reply)
 
