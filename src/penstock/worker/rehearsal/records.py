@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.core.errors import InputError
 from penstock.core.records import Record
+from penstock.worker.rehearsal.faults.plans import FaultName
 
 ArmName = Literal["policy", "never", "daily"]
 ARMS: tuple[ArmName, ...] = ("policy", "never", "daily")
@@ -31,6 +32,7 @@ class Plan(Record, frozen=True, kw_only=True):
         seed: Of everything drawn.
         params: Run parameters, "step.name" to value, over those of the policy.
         others: Arms beside the policy's own, in their order.
+        plant: Faults that are planted in what is replayed.
     """
 
     pipeline: str
@@ -41,6 +43,7 @@ class Plan(Record, frozen=True, kw_only=True):
     seed: int = 0
     params: dict[str, Any] = {}
     others: tuple[ArmName, ...] = OTHERS
+    plant: tuple[FaultName, ...] = ()
 
     @property
     def end(self) -> datetime:
@@ -109,7 +112,7 @@ class Day(Record, frozen=True, kw_only=True):
 
 
 class Quality(Record, frozen=True, kw_only=True):
-    """The mean outcome of predictions whose truth is whole, with its 95 % interval; NaN-free: None where n is too small.
+    """The mean outcome of predictions whose truth is whole, with its 95 % interval; None where n is too small.
 
     Attributes:
         n: Predictions.

@@ -1,6 +1,6 @@
 """Reads what one arm of a rehearsal recorded: decisions and runs from its ledger, rows and answers from its lake."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,10 +15,10 @@ from penstock.project.workspace import Workspace, read_manifest
 from penstock.serving.predictions.outcomes import outcomes_frame
 from penstock.serving.predictions.reading import feedback_frame, predictions_frame
 from penstock.store.ledger import causes, checks, datasets, events, releases, runs, triggers
+from penstock.worker.rehearsal.records import Plan
 
 _EVERY = 1_000_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_ANSWER = ("prediction_id", "at", "serve", "fields", "release", "fallback", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,8 @@ class Facts:
         refusals: Checks that did not pass, by run.
         used: CPU seconds of every run.
         versions: By dataset.
-        arrivals: When each thing of a dataset with a key and no time was first taken in, and in which version:
-            dataset, version, taken_at, count.
-        answers: prediction_id, at, serve, fields, release, fallback, error.
-        truths: By outcome function: prediction_id, value, is_whole.
+        answers: Those asked for in the rehearsal: id, at, step, key, fallback, failed.
+        truths: By outcome function, of answers whose truth is whole: id, at, step, key, value.
     """
 
     retrains: tuple[runs.Run, ...]
@@ -57,7 +55,6 @@ class Facts:
     used: tuple[triggers.Used, ...]
     live: tuple[Live, ...]
     versions: dict[str, tuple[DatasetVersion, ...]]
-    arrivals: tuple[tuple[str, int, datetime, int], ...]
     answers: pl.DataFrame
     truths: dict[str, pl.DataFrame]
     cost: Cost
@@ -67,13 +64,15 @@ class Facts:
         return next((one for one in reversed(self.live) if one.since <= moment), None)
 
 
-def collect(workspace: Workspace, pipeline: str) -> Facts:
-    """Read what was recorded of a pipeline.
+def collect(workspace: Workspace, plan: Plan) -> Facts:
+    """Read what was recorded of a pipeline in one arm.
 
     Raises:
         StoreError: The store cannot be read.
         DamagedError: A release that was live cannot be read.
     """
+    pipeline = plan.pipeline
+    answers = _answers(workspace, plan)
     with workspace.ledger.read() as conn:
         every = runs.page(conn, pipeline=pipeline, limit=_EVERY)[::-1]
         retrains = tuple(run for run in every if run.cause != INTAKE)
@@ -90,9 +89,8 @@ def collect(workspace: Workspace, pipeline: str) -> Facts:
             used=tuple(triggers.used_since(conn, pipeline, _LONG_AGO)),
             live=tuple(_live(conn, workspace, pipeline)),
             versions=versions,
-            arrivals=tuple(_arrivals(workspace, pipeline, versions)),
-            answers=predictions_frame(workspace.home, pipeline).select(_ANSWER).collect(engine="streaming"),
-            truths=_truths(workspace, pipeline),
+            answers=answers,
+            truths=_truths(workspace, pipeline, answers),
             cost=workspace.settings.policy(pipeline).cost,
         )
 
@@ -110,33 +108,28 @@ def _live(conn: sa.Connection, workspace: Workspace, pipeline: str) -> Iterator[
         yield Live(str(ref), event.at, made, {name: found.version for name, found in manifest.datasets.items()})
 
 
-def _arrivals(
-    workspace: Workspace, pipeline: str, versions: dict[str, tuple[DatasetVersion, ...]]
-) -> Iterator[tuple[str, int, datetime, int]]:
-    for dataset, found in versions.items():
-        key = _key_without_time(found)
-        if not key:
-            continue
-        table = workspace.lake.table(pipeline, dataset)
-        known = pl.DataFrame(schema={name: table.scan(found[-1]).collect_schema()[name] for name in key})
-        for version in found:
-            count = len(table.part_rows(version, added=True))
-            parts = [table.scan_part(version, number, added=True).select(key) for number in range(count)]
-            if not parts or version.taken_at is None:
-                continue
-            new = pl.concat(parts).unique().collect().join(known, on=key, how="anti", nulls_equal=True)
-            if new.height:
-                known = pl.concat([known, new])
-                yield dataset, version.version, version.taken_at, new.height
+def _answers(workspace: Workspace, plan: Plan) -> pl.DataFrame:
+    found = predictions_frame(workspace.home, plan.pipeline, since=plan.start, until=plan.end)
+    name = pl.col("prediction_id")
+    return found.select(
+        name.alias("id"),
+        "at",
+        ((pl.col("at") - plan.start).dt.total_microseconds() // int(plan.step_s * 1e6)).alias("step"),
+        pl.when(pl.col("key") == "").then(name).otherwise(pl.col("key")).alias("key"),
+        "fallback",
+        (pl.col("answer") == "null").alias("failed"),
+    ).collect(engine="streaming")
 
 
-def _key_without_time(versions: Sequence[DatasetVersion]) -> list[str]:
-    contract = versions[-1].contract if versions else {}
-    return [] if contract.get("time") else [str(name) for name in contract.get("key") or ()]
-
-
-def _truths(workspace: Workspace, pipeline: str) -> dict[str, pl.DataFrame]:
+def _truths(workspace: Workspace, pipeline: str, answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
     said = feedback_frame(workspace.home, pipeline).filter(pl.col("source") == "outcome")
     names = said.select(pl.col("name").unique().sort()).collect()["name"].to_list()
-    columns = ("prediction_id", "value", "is_whole")
-    return {name: outcomes_frame(workspace.home, pipeline, name).select(columns).collect() for name in names}
+    return {name: _whole(workspace, pipeline, name, answers) for name in names}
+
+
+def _whole(workspace: Workspace, pipeline: str, name: str, answers: pl.DataFrame) -> pl.DataFrame:
+    found = outcomes_frame(workspace.home, pipeline, name).drop_nulls("value").collect()
+    if found["is_whole"].any():
+        found = found.filter("is_whole")
+    joined = answers.join(found.select("prediction_id", "value"), left_on="id", right_on="prediction_id", how="inner")
+    return joined.select("id", "at", "step", "key", "value").sort("id")

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from penstock.worker.rehearsal.records import Compared, Quality
 from penstock.worker.rehearsal.report import pictures
 from penstock.worker.rehearsal.report.pictures import Frame, Point, Series, Span, Stack
-from penstock.worker.rehearsal.report.records import AlertTold, Difference, LiveQuality, Measure, Report, Week
+from penstock.worker.rehearsal.report.records import AlertTold, LiveQuality, Report, Week
 from penstock.worker.rehearsal.report.words import LOOP, counted, differed, lasted, measured
 
-_COLOURS = {LOOP: 0, "never": 1, "daily": 2}
+_COLOURS: dict[str, int] = {LOOP: 0, "never": 1, "daily": 2}
 _DAY_H = 24.0
 _MOST_ROWS = 12
 # Retrains by what became of them, from the bottom up, with their colours.
@@ -65,14 +66,16 @@ def _difference(report: Report) -> Figure | None:
         return None
     series = [
         Series(
-            name=f"over {one.compared.over}",
-            colour=_COLOURS.get(one.compared.over, 3),
+            name=f"vs {one.other}",
+            colour=_COLOURS.get(one.other, 3),
             points=tuple(_differed(week, one) for week in report.weeks),
         )
         for one in found
     ]
-    said = "; ".join(f"loop {differed(one)} over {one.compared.over}, over the whole time" for one in found)
-    frame = _frame(report, "difference", "The loop against the others, on the same questions", said, unit="difference")
+    said = "; ".join(f"{LOOP} {differed(one)} over {one.other}, over the whole time" for one in found)
+    frame = _frame(
+        report, "difference", "The policy against the others, on the same questions", said, unit="difference"
+    )
     return _figure(frame, pictures.lines(frame, series, is_dotted=True))
 
 
@@ -108,7 +111,7 @@ def _retrains(report: Report) -> Figure | None:
         f"{counted(len(whole.retrains), 'retrain')}, of which {whole.count('released')} were released and "
         f"{whole.count('refused')} refused by the gate; {len(whole.skipped)} skipped"
     )
-    frame = _frame(report, "retrains", "Retrains of the loop, week by week", said, unit="")
+    frame = _frame(report, "retrains", "Retrains of the policy, week by week", said, unit="")
     return _figure(frame, pictures.bars(frame, _STACK, stacks))
 
 
@@ -162,8 +165,8 @@ def _alerts(report: Report) -> Figure | None:
 
 def main_outcome(report: Report) -> str | None:
     """Return the outcome function that the pictures show: the one with most truths."""
-    known = [one for one in report.whole[LOOP].quality if one.measure is not None]
-    return max(known, key=lambda one: one.measure.n if one.measure else 0).outcome if known else None
+    known = [one for one in report.whole[LOOP].quality if one.measure.mean is not None]
+    return max(known, key=lambda one: one.measure.n).outcome if known else None
 
 
 def _frame(report: Report, name: str, title: str, said: str, *, unit: str = "") -> Frame:
@@ -179,18 +182,19 @@ def _middle(week: Week) -> datetime:
     return week.start + (week.end - week.start) / 2
 
 
-def _of(found: Sequence[LiveQuality], outcome: str) -> Measure | None:
+def _of(found: Sequence[LiveQuality], outcome: str) -> Quality | None:
     return next((one.measure for one in found if one.outcome == outcome), None)
 
 
-def _point(week: Week, measure: Measure | None) -> Point:
+def _point(week: Week, measure: Quality | None) -> Point:
     if measure is None:
         return Point(at=_middle(week), value=None)
     return Point(at=_middle(week), value=measure.mean, low=measure.low, high=measure.high)
 
 
-def _differed(week: Week, like: Difference) -> Point:
+def _differed(week: Week, like: Compared) -> Point:
     for one in week.differences:
-        if one.outcome == like.outcome and one.compared.over == like.compared.over:
-            return Point(at=_middle(week), value=one.compared.mean, low=one.compared.low, high=one.compared.high)
+        if (one.outcome, one.other) == (like.outcome, like.other):
+            found = one.difference
+            return Point(at=_middle(week), value=found.mean, low=found.low, high=found.high)
     return Point(at=_middle(week), value=None)

@@ -15,20 +15,11 @@ def freshness(facts: Facts, start: datetime, end: datetime, step: timedelta) -> 
     """Return how fresh an arm was between two moments, measured at the end of each step."""
     data = [age for moment in looks(start, end, step) if (age := data_age_h(facts, moment)) is not None]
     model = [age for moment in looks(start, end, step) if (age := model_age_h(facts, moment)) is not None]
-    came = [one for one in facts.arrivals if start <= one[2] < end]
-    waits = [
-        (wait, count) for name, version, at, count in came if (wait := _learned_after_h(facts, name, version, at)) >= 0
-    ]
-    each = [wait for wait, count in waits for _ in range(count)]
     return Freshness(
         data_age_h=median(data) if data else None,
         data_age_most_h=max(data, default=None),
         model_age_h=median(model) if model else None,
         model_age_most_h=max(model, default=None),
-        arrived=sum(one[3] for one in came),
-        learned=len(each),
-        learned_after_h=median(each) if each else None,
-        learned_after_most_h=max(each, default=None),
     )
 
 
@@ -58,14 +49,6 @@ def _newest_row(versions: Sequence[DatasetVersion], moment: datetime) -> datetim
     if isinstance(mark, str):
         mark = datetime.fromisoformat(mark)
     return mark if isinstance(mark, datetime) and mark.tzinfo is not None else None
-
-
-def _learned_after_h(facts: Facts, dataset: str, version: int, at: datetime) -> float:
-    """Return the hours until a live release was made from that version or a newer one; -1 where none was."""
-    for live in facts.live:
-        if live.since >= at and live.versions.get(dataset, 0) >= version:
-            return _hours(live.since - at)
-    return -1.0
 
 
 def _hours(span: timedelta) -> float:

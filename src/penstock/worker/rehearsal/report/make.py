@@ -1,143 +1,120 @@
 """Makes the report of a rehearsal from the facts of its arms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
+import msgspec
 import polars as pl
 import sqlalchemy as sa
 
 from penstock.core.refs import RunRef
 from penstock.core.states import RunState
-from penstock.project.quality import Quality
+from penstock.project.alerting.cases import Case, case_of
+from penstock.project.quality import Quality as Evaluated
 from penstock.project.showing import show_run
 from penstock.project.workspace import Workspace
-from penstock.store.ledger import causes, schema
+from penstock.store.ledger import alerts, causes, schema
+from penstock.worker.rehearsal.compare import compared_with, mean_of
+from penstock.worker.rehearsal.records import OTHERS, ArmName, Compared, Plan, Quality, Rehearsal
 from penstock.worker.rehearsal.report.collect import Facts
 from penstock.worker.rehearsal.report.fresh import freshness
-from penstock.worker.rehearsal.report.measure import difference, live_quality, with_whole_truth
+from penstock.worker.rehearsal.report.promises import promises
 from penstock.worker.rehearsal.report.records import (
     AlertTold,
     ArmSpan,
     Became,
-    Difference,
+    LiveQuality,
     LiveSlice,
-    Measure,
     OfflineQuality,
-    PlantedTold,
     Report,
     Retrain,
     Skipped,
     Week,
 )
+from penstock.worker.rehearsal.report.words import LOOP
 
-LOOP = "loop"
 _WEEK = timedelta(days=7)
 _HOUR_S = 3600.0
+_EVERY = 1_000_000
 _SLICE = "slice_quality"
 
 
-def make_report(
-    workspace: Workspace,
-    pipeline: str,
-    facts: Mapping[str, Facts],
-    *,
-    span: tuple[datetime, datetime],
-    step: timedelta,
-    wall_s: float,
-) -> Report:
+def make_report(workspace: Workspace, rehearsal: Rehearsal, facts: Mapping[ArmName, Facts], *, wall_s: float) -> Report:
     """Return the report of a rehearsal.
 
     Args:
-        workspace: That of the loop, whose alerts and evaluations are told.
-        pipeline: What was rehearsed.
-        facts: By arm, from `collect`; one of them is "loop".
-        span: From when until when, simulated.
-        step: Simulated time between two looks.
+        workspace: That of the policy, whose alerts and evaluations are told.
+        rehearsal: Its record.
+        facts: By arm, from `collect`.
         wall_s: Real seconds that it took.
     """
-    start, end = span
-    arms = {name: facts[name] for name in sorted(facts, key=lambda name: (name != LOOP, name == "daily", name))}
-    alerts = alerts_of(workspace, pipeline)
-    return Report(
-        pipeline=pipeline,
-        start=start,
-        end=end,
-        step_s=step.total_seconds(),
+    plan = rehearsal.plan
+    arms = {name: facts[name] for name in (LOOP, *(other for other in reversed(OTHERS) if other in facts))}
+    told = alerts_of(workspace, plan.pipeline)
+    report = Report(
+        pipeline=plan.pipeline,
+        start=plan.start,
+        end=plan.end,
+        step_s=plan.step_s,
         wall_s=wall_s,
-        whole={name: _arm(found, start, end, step) for name, found in arms.items()},
-        differences=_differences(arms, start, end),
-        weeks=tuple(_week(arms, number, span, step=step, alerts=alerts) for number in range(_count(start, end))),
+        whole={name: _arm(found, plan, plan.start, plan.end) for name, found in arms.items()},
+        differences=rehearsal.compared,
+        weeks=tuple(_week(arms, number, plan, told) for number in range(-(-(plan.end - plan.start) // _WEEK))),
         offline=tuple(_offline(workspace, arms[LOOP])),
-        alerts=alerts,
-        slices=_slices(workspace, pipeline, start),
+        alerts=told,
+        newcomers=rehearsal.newcomers,
+        slices=_slices(workspace, plan),
     )
-
-
-def with_planted(report: Report, planted: Sequence[PlantedTold]) -> Report:
-    """Return the report with the faults that were planted."""
-    return Report(**{name: getattr(report, name) for name in report.__struct_fields__} | {"planted": tuple(planted)})
+    return msgspec.structs.replace(report, promises=promises(report))
 
 
 def alerts_of(workspace: Workspace, pipeline: str) -> tuple[AlertTold, ...]:
     """Return all alerts of a pipeline, the oldest first."""
-    table = schema.alerts
-    query = sa.select(table).where(table.c.pipeline == pipeline).order_by(table.c.id)
     with workspace.ledger.read() as conn:
-        return tuple(
-            AlertTold(
-                alert=f"a{row['id']}",
-                kind=row["kind"],
-                subject=row["subject"],
-                raised_at=row["raised_at"],
-                resolved_at=row["resolved_at"],
-                release=row["release"],
-                said=str(row["finding"].get("said", "")),
-                done=tuple(_done(action) for action in row["actions"]),
-                disposition=row["disposition"],
-            )
-            for row in conn.execute(query).mappings()
-        )
+        found = alerts.page(conn, pipeline=pipeline, limit=_EVERY)[::-1]
+    return tuple(_told(case_of(alert), alert.disposition) for alert in found)
 
 
-def _count(start: datetime, end: datetime) -> int:
-    return -(-(end - start) // _WEEK)
+def _told(case: Case, disposition: str | None) -> AlertTold:
+    return AlertTold(
+        alert=f"a{case.id}",
+        kind=case.kind,
+        subject=case.subject,
+        raised_at=case.raised_at,
+        resolved_at=case.resolved_at,
+        release=case.release,
+        said=case.found.worst.said,
+        done=tuple(f"{done.what}: {done.said}" if done.said else done.what for done in case.done),
+        disposition=disposition,
+    )
 
 
-def _week(
-    arms: Mapping[str, Facts],
-    number: int,
-    span: tuple[datetime, datetime],
-    *,
-    step: timedelta,
-    alerts: Sequence[AlertTold],
-) -> Week:
-    start = span[0] + number * _WEEK
-    end = min(start + _WEEK, span[1])
+def _week(arms: Mapping[ArmName, Facts], number: int, plan: Plan, told: Sequence[AlertTold]) -> Week:
+    start = plan.start + number * _WEEK
+    end = min(start + _WEEK, plan.end)
     return Week(
         number=number + 1,
         start=start,
         end=end,
-        arms={name: _arm(found, start, end, step) for name, found in arms.items()},
-        differences=_differences(arms, start, end),
-        raised=tuple(a.alert for a in alerts if start <= a.raised_at < end),
-        resolved=tuple(a.alert for a in alerts if a.resolved_at is not None and start <= a.resolved_at < end),
+        arms={name: _arm(found, plan, start, end) for name, found in arms.items()},
+        differences=tuple(_differences(arms, start, end)),
+        raised=tuple(a.alert for a in told if start < a.raised_at <= end),
+        resolved=tuple(a.alert for a in told if a.resolved_at is not None and start < a.resolved_at <= end),
     )
 
 
-def _arm(facts: Facts, start: datetime, end: datetime, step: timedelta) -> ArmSpan:
+def _arm(facts: Facts, plan: Plan, start: datetime, end: datetime) -> ArmSpan:
     answers = _between(facts.answers, start, end)
     versions = [v for found in facts.versions.values() for v in found if _is_in(v.taken_at, start, end)]
     cpu_s = sum(one.cpu_s for one in facts.used if _is_in(one.at, start, end))
     live = facts.live_at(end)
-    good = answers.filter(pl.col("error") == "") if answers.schema["error"] == pl.String else answers
     return ArmSpan(
         live=None if live is None else live.release,
         predictions=answers.height,
         fallbacks=int(answers["fallback"].sum()),
-        errors=answers.height - good.height,
-        quality=tuple(live_quality(name, answers, truths) for name, truths in facts.truths.items()),
-        fresh=freshness(facts, start, end, step),
+        errors=int(answers["failed"].sum()),
+        quality=tuple(_live_quality(name, answers, truths) for name, truths in facts.truths.items()),
+        fresh=freshness(facts, start, end, timedelta(seconds=plan.step_s)),
         intakes=len(versions),
         rows=sum(version.rows_added for version in versions),
         set_aside=sum(version.rows_quarantined for version in versions),
@@ -197,16 +174,18 @@ def _reason(cause: causes.Cause | None) -> str:
     return "" if cause is None else cause.reason
 
 
-def _differences(arms: Mapping[str, Facts], start: datetime, end: datetime) -> tuple[Difference, ...]:
-    loop = arms[LOOP]
-    found = []
-    for outcome, truths in loop.truths.items():
-        own = with_whole_truth(_between(loop.answers, start, end), truths)
-        for name, other in arms.items():
-            if name != LOOP and outcome in other.truths:
-                others = with_whole_truth(_between(other.answers, start, end), other.truths[outcome])
-                found.append(difference(outcome, name, own, others))
-    return tuple(one for one in found if one is not None)
+def _live_quality(outcome: str, answers: pl.DataFrame, truths: pl.DataFrame) -> LiveQuality:
+    known = truths.join(answers.select("id"), on="id", how="semi")
+    return LiveQuality(outcome=outcome, measure=mean_of(known), waiting=answers.height - known.height)
+
+
+def _differences(arms: Mapping[ArmName, Facts], start: datetime, end: datetime) -> Iterator[Compared]:
+    others = [(name, facts) for name, facts in arms.items() if name != LOOP]
+    for outcome, truths in arms[LOOP].truths.items():
+        ours = _between(truths, start, end)
+        theirs = [(name, facts.truths[outcome]) for name, facts in others if outcome in facts.truths]
+        found = [compared_with(outcome, name, ours, _between(truth, start, end)) for name, truth in theirs]
+        yield from (one for one in found if one.difference.mean is not None)
 
 
 def _offline(workspace: Workspace, facts: Facts) -> list[OfflineQuality]:
@@ -220,7 +199,7 @@ def _offline(workspace: Workspace, facts: Facts) -> list[OfflineQuality]:
     return found
 
 
-def _evaluated(quality: Quality, release: str, at: datetime) -> OfflineQuality | None:
+def _evaluated(quality: Evaluated, release: str, at: datetime) -> OfflineQuality | None:
     for model in quality.models:
         if model.role == "candidate" and model.metric == quality.metric and model.mean is not None:
             return OfflineQuality(
@@ -229,20 +208,19 @@ def _evaluated(quality: Quality, release: str, at: datetime) -> OfflineQuality |
                 evaluation=quality.evaluation,
                 metric=quality.metric,
                 model=model.model,
-                measure=Measure(mean=model.mean, low=model.low, high=model.high, n=model.n),
-                lifts=model.lifts,
+                measure=Quality(mean=model.mean, low=model.low, high=model.high, n=model.n),
                 worst=quality.worst,
             )
     return None
 
 
-def _slices(workspace: Workspace, pipeline: str, start: datetime) -> tuple[LiveSlice, ...]:
+def _slices(workspace: Workspace, plan: Plan) -> tuple[LiveSlice, ...]:
     table = schema.windows
-    query = sa.select(table.c.start_at, table.c.findings).where(table.c.pipeline == pipeline).order_by(table.c.start_at)
+    query = sa.select(table.c.start_at, table.c.findings).where(table.c.pipeline == plan.pipeline)
     found = []
     with workspace.ledger.read() as conn:
-        for at, findings in conn.execute(query):
-            week = max(int((at - start) / _WEEK) + 1, 1)
+        for at, findings in conn.execute(query.order_by(table.c.start_at)):
+            week = max(int((at - plan.start) / _WEEK) + 1, 1)
             found += [
                 LiveSlice(subject=str(one["subject"]), week=week, said=str(one["said"]))
                 for one in findings
@@ -251,13 +229,10 @@ def _slices(workspace: Workspace, pipeline: str, start: datetime) -> tuple[LiveS
     return tuple(found)
 
 
-def _done(action: Any) -> str:
-    return str(action.get("said") or action.get("action") or action) if isinstance(action, dict) else str(action)
-
-
 def _between(answers: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
     return answers.filter(pl.col("at") >= start, pl.col("at") < end)
 
 
 def _is_in(moment: datetime | None, start: datetime, end: datetime) -> bool:
-    return moment is not None and start <= moment < end
+    # What a step came to is recorded at its end.
+    return moment is not None and start < moment <= end

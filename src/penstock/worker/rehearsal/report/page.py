@@ -11,7 +11,7 @@ from penstock.worker.rehearsal.report.tables import Table
 from penstock.worker.rehearsal.report.words import heading, summary
 
 _STYLE = Path(__file__).with_name("page.css")
-_LONG = 60
+_LONG = 44
 # What each section asks, its pictures, and its tables.
 _SECTIONS = (
     ("Did it stay good?", ("quality", "difference", "offline"), ("The arms", "Worst slices")),

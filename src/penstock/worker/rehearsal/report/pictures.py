@@ -12,7 +12,7 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 460, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 62, 30, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 70, 30, 26
 _LINE, _LABEL = 26, 14
 _MOST_TICKS = 6
 _NS = 'xmlns="http://www.w3.org/2000/svg"'
@@ -321,7 +321,7 @@ def _svg(frame: Frame, inside: str, height: float = HEIGHT) -> str:
 def _number(value: float) -> str:
     if abs(value) < 1e-12:
         return "0"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value / 1000:.3g}k" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _day(at: datetime) -> str:

@@ -1,24 +1,16 @@
 """What a report says: frozen records, the same as JSON.
 
-An arm is one way of keeping the pipeline, with the same rows and the same questions: "loop", "daily", "never".
+An arm is one way of keeping the pipeline, with the same rows and the same questions: "policy", "daily", "never".
 """
 
 from datetime import datetime
 from typing import Literal
 
 from penstock.core.records import Record
-from penstock.project.quality import Compared, SliceQuality
+from penstock.project.quality import SliceQuality
+from penstock.worker.rehearsal.records import Compared, Newcomer, Quality
 
 Became = Literal["released", "as before", "refused", "failed", "ended early"]
-
-
-class Measure(Record, frozen=True, kw_only=True):
-    """A mean with its 95 % interval over `n` answers; bounds are None where too little is known."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 class LiveQuality(Record, frozen=True, kw_only=True):
@@ -29,7 +21,7 @@ class LiveQuality(Record, frozen=True, kw_only=True):
     """
 
     outcome: str
-    measure: Measure | None
+    measure: Quality
     waiting: int
 
 
@@ -38,7 +30,6 @@ class OfflineQuality(Record, frozen=True, kw_only=True):
 
     Attributes:
         metric: The one that decides, as "ndcg_at_10".
-        lifts: Paired differences to the baseline and to the release before.
         worst: The slices that are surely worst.
     """
 
@@ -47,8 +38,7 @@ class OfflineQuality(Record, frozen=True, kw_only=True):
     evaluation: str
     metric: str
     model: str
-    measure: Measure
-    lifts: tuple[Compared, ...] = ()
+    measure: Quality
     worst: tuple[SliceQuality, ...] = ()
 
 
@@ -85,19 +75,12 @@ class Freshness(Record, frozen=True, kw_only=True):
     Attributes:
         data_age_h: Hours since the newest row, at the median step; `data_age_most_h` at the worst.
         model_age_h: Hours since the run of the live release began, at the median step, and at the worst.
-        arrived: Things (rows of datasets with a key and no time, as titles) first taken in within the span.
-        learned: Of those, how many a live release was made from, by the end of the rehearsal.
-        learned_after_h: Hours from their arrival to that, at the median, and the longest.
     """
 
     data_age_h: float | None = None
     data_age_most_h: float | None = None
     model_age_h: float | None = None
     model_age_most_h: float | None = None
-    arrived: int = 0
-    learned: int = 0
-    learned_after_h: float | None = None
-    learned_after_most_h: float | None = None
 
 
 class ArmSpan(Record, frozen=True, kw_only=True):
@@ -131,18 +114,6 @@ class ArmSpan(Record, frozen=True, kw_only=True):
         return sum(one.became == became for one in self.retrains)
 
 
-class Difference(Record, frozen=True, kw_only=True):
-    """How much better the loop answered the same questions than another arm.
-
-    Attributes:
-        pairs: Questions that both answered and whose truth is whole.
-    """
-
-    outcome: str
-    compared: Compared
-    pairs: int
-
-
 class AlertTold(Record, frozen=True, kw_only=True):
     """An alert as recorded.
 
@@ -171,7 +142,7 @@ class LiveSlice(Record, frozen=True, kw_only=True):
 
 
 class PlantedTold(Record, frozen=True, kw_only=True):
-    """A fault that was planted, and how the loop dealt with it.
+    """A fault that was planted, and how the policy dealt with it.
 
     Attributes:
         fault: "feed", "genre", "burst", "schema", "bad_release".
@@ -200,9 +171,9 @@ class Week(Record, frozen=True, kw_only=True):
 
     Attributes:
         number: 1 for the first.
-        arms: What each arm did, "loop" first.
-        differences: Of the loop to the others.
-        raised: Alerts of the loop that were raised.
+        arms: What each arm did, "policy" first.
+        differences: Of the policy to the others.
+        raised: Alerts of the policy that were raised.
         resolved: Those that were resolved.
     """
 
@@ -210,7 +181,7 @@ class Week(Record, frozen=True, kw_only=True):
     start: datetime
     end: datetime
     arms: dict[str, ArmSpan]
-    differences: tuple[Difference, ...]
+    differences: tuple[Compared, ...]
     raised: tuple[str, ...]
     resolved: tuple[str, ...]
 
@@ -228,10 +199,11 @@ class Report(Record, frozen=True, kw_only=True):
 
     Attributes:
         step_s: Simulated seconds between two looks.
-        wall_s: Real seconds it took.
+        wall_s: Real seconds it took on this machine.
         whole: What each arm did from start to end.
-        differences: Of the loop to the others, over all questions.
-        offline: Every release of the loop, as its evaluation found it.
+        differences: Of the policy to the others, over all questions.
+        offline: Every release of the policy, as its evaluation found it.
+        newcomers: How soon what is new in the data could be answered.
         slices: Parts of the answers that were found to be worse, while live.
         planted: Faults that were planted.
     """
@@ -242,10 +214,11 @@ class Report(Record, frozen=True, kw_only=True):
     step_s: float
     wall_s: float
     whole: dict[str, ArmSpan]
-    differences: tuple[Difference, ...]
+    differences: tuple[Compared, ...]
     weeks: tuple[Week, ...]
     offline: tuple[OfflineQuality, ...]
     alerts: tuple[AlertTold, ...]
+    newcomers: tuple[Newcomer, ...] = ()
     slices: tuple[LiveSlice, ...] = ()
     planted: tuple[PlantedTold, ...] = ()
     promises: tuple[Promise, ...] = ()

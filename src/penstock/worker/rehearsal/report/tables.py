@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from penstock.worker.rehearsal.records import Compared
 from penstock.worker.rehearsal.report.figures import main_outcome
-from penstock.worker.rehearsal.report.records import ArmSpan, Difference, Report
+from penstock.worker.rehearsal.report.records import ArmSpan, Report
 from penstock.worker.rehearsal.report.words import (
     BECAME,
     LOOP,
@@ -32,12 +33,12 @@ class Table(NamedTuple):
 def arms(report: Report) -> Table:
     """Return one row per arm: what it did in the whole time."""
     outcome = main_outcome(report)
-    heads = ("", f"live quality ({outcome})" if outcome else "live quality", "loop's lead on the same questions")
+    heads = ("", f"live quality ({outcome})" if outcome else "live quality", f"{LOOP}'s lead on the same questions")
     rows = [
         (
             name,
             _live(arm, outcome),
-            next((differed(d) for d in report.differences if (d.outcome, d.compared.over) == (outcome, name)), _NONE),
+            next((differed(d) for d in report.differences if (d.outcome, d.other) == (outcome, name)), _NONE),
             f"{arm.predictions:,}",
             f"{len(arm.retrains)}",
             f"{len(arm.releases)}",
@@ -58,13 +59,12 @@ def weeks(report: Report) -> Table:
         arm = week.arms[LOOP]
         leads = [_lead(week.differences, outcome, other) for other in others]
         fresh = arm.fresh
-        new = f"{fresh.learned}/{fresh.arrived}" if fresh.arrived else _NONE
         done = ", ".join(f"{arm.count(kind)} {said}" for kind, said in BECAME.items() if arm.count(kind)) or _NONE
         ages = (lasted(fresh.data_age_most_h), lasted(fresh.model_age_most_h))
         told = ", ".join(week.raised) or _NONE
-        figures = (arm.live or _NONE, *ages, new, _live(arm, outcome), *leads, done, f"{len(arm.skipped)}", told)
+        figures = (arm.live or _NONE, *ages, _live(arm, outcome), *leads, done, f"{len(arm.skipped)}", told)
         rows.append((f"{week.number}", day(week.start), *figures, f"{arm.cpu_s:,.0f}"))
-    heads = ("week", "from", "live at its end", "data at worst", "model at worst", "new learned", "live quality")
+    heads = ("week", "from", "live at its end", "data at worst", "model at worst", "live quality")
     over = tuple(f"lead over {other}" for other in others)
     return Table("Week by week", (*heads, *over, "retrains", "skipped", "alerts raised", "CPU s"), rows)
 
@@ -133,8 +133,8 @@ def _live(arm: ArmSpan, outcome: str | None) -> str:
     return measured(next((one.measure for one in arm.quality if one.outcome == outcome), None))
 
 
-def _lead(found: Sequence[Difference], outcome: str | None, other: str) -> str:
-    return next((differed(d) for d in found if (d.outcome, d.compared.over) == (outcome, other)), _NONE)
+def _lead(found: Sequence[Compared], outcome: str | None, other: str) -> str:
+    return next((differed(d) for d in found if (d.outcome, d.other) == (outcome, other)), _NONE)
 
 
 def _kind(cause: str) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from penstock.worker.rehearsal.report.records import Became, Difference, LiveQuality, Measure, PlantedTold, Report
+from penstock.worker.rehearsal.records import ArmName, Compared, Newcomer, Quality
+from penstock.worker.rehearsal.report.records import Became, LiveQuality, PlantedTold, Report
 
-LOOP = "loop"
+LOOP: ArmName = "policy"
 Line = tuple[str, str]
 _DAY_H = 24.0
 _LONG_H = 72.0
@@ -48,21 +49,23 @@ def signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value).replace("-", "\N{MINUS SIGN}")
 
 
-def measured(measure: Measure | None) -> str:
+def measured(measure: Quality | None) -> str:
     """Return a mean with its interval."""
-    if measure is None:
+    if measure is None or measure.mean is None:
         return "not known yet"
     if measure.low is None or measure.high is None:
         return number(measure.mean)
     return f"{number(measure.mean)} ({number(measure.low)} to {number(measure.high)})"
 
 
-def differed(found: Difference) -> str:
+def differed(found: Compared) -> str:
     """Return a difference with its interval."""
-    compared = found.compared
-    if compared.low is None or compared.high is None:
-        return signed(compared.mean)
-    return f"{signed(compared.mean)} ({signed(compared.low)} to {signed(compared.high)})"
+    one = found.difference
+    if one.mean is None:
+        return "not known"
+    if one.low is None or one.high is None:
+        return signed(one.mean)
+    return f"{signed(one.mean)} ({signed(one.low)} to {signed(one.high)})"
 
 
 def lasted(hours: float | None) -> str:
@@ -70,6 +73,14 @@ def lasted(hours: float | None) -> str:
     if hours is None:
         return "not known"
     return f"{number(hours)} h" if hours < _LONG_H else f"{number(hours / _DAY_H)} d"
+
+
+def newcomers(found: Newcomer) -> str:
+    """Return how soon what is new could be answered."""
+    share = "all" if found.known == found.new else f"{found.known:,} ({found.known / max(found.new, 1):.1%})"
+    cycles = ", ".join(f"{count:,} after {counted(int(n), 'release')}" for n, count in sorted(found.waited.items()))
+    days = "" if found.days is None else f", {number(found.days)} days on average"
+    return f"{found.new:,} new {found.column}, {share} known to a release" + (f" ({cycles}{days})" if cycles else "")
 
 
 def took(seconds: float) -> str:
@@ -98,17 +109,14 @@ def _fresh(report: Report) -> str:
         f"data {lasted(fresh.data_age_h)} old (at worst {lasted(fresh.data_age_most_h)})",
         f"model {lasted(fresh.model_age_h)} (at worst {lasted(fresh.model_age_most_h)})",
     ]
-    if fresh.arrived:
-        share = "all" if fresh.learned == fresh.arrived else f"{fresh.learned:,} ({fresh.learned / fresh.arrived:.0%})"
-        after = f", after {lasted(fresh.learned_after_h)} (longest {lasted(fresh.learned_after_most_h)})"
-        said.append(f"{fresh.arrived:,} new things, {share} learned" + (after if fresh.learned else ""))
+    said += [newcomers(one) for one in report.newcomers]
     return "; ".join(said)
 
 
-def _quality(quality: Sequence[LiveQuality], differences: Sequence[Difference]) -> list[str]:
+def _quality(quality: Sequence[LiveQuality], differences: Sequence[Compared]) -> list[str]:
     found = []
     for one in quality:
-        over = [f"{differed(d)} over {d.compared.over}" for d in differences if d.outcome == one.outcome]
+        over = [f"{differed(d)} over {d.other}" for d in differences if d.outcome == one.outcome]
         found.append("; ".join([f"{one.outcome} {measured(one.measure)}", *over]))
     return found or ["no truth has come"]
 

@@ -1,0 +1,127 @@
+"""The copies that faults are planted in: each arm has a project and source files of its own, arranged step by step."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.pipeline.graph import Graph, Node, texts
+from penstock.project.workspace import Workspace
+from penstock.serving.processes.ask import Ask
+from penstock.worker.asking import ask_for_retrain
+from penstock.worker.rehearsal.faults.code import with_bad_answers
+from penstock.worker.rehearsal.faults.files import Source, read_source, spoiled, write
+from penstock.worker.rehearsal.faults.plans import BURST, Fault, FaultName, lay_out
+from penstock.worker.rehearsal.records import ArmName, Plan
+
+_SETTINGS = "penstock.toml"
+_WITHOUT = "rehearse without --plant"
+
+
+@dataclass(slots=True)
+class Ground:
+    """The copies of one arm.
+
+    Attributes:
+        root: The project as it is: nothing is changed there.
+        copy: The arm's own project.
+        served: The serve function whose code is spoiled.
+        path: The arm's own source file of the dataset with times.
+        dataset: That dataset.
+    """
+
+    plan: Plan
+    faults: tuple[Fault, ...]
+    root: Path
+    copy: Path
+    served: Node
+    source: Source
+    path: Path
+    dataset: str
+    arranged: tuple[FaultName, ...] | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The run parameters by which the arm reads its own source file."""
+        return {f"{self.dataset}.path": str(self.path)}
+
+    def arrange(self, workspace: Workspace, step: int, name: ArmName) -> None:
+        """Let source and code be as they are at the end of a step; done twice, nothing changes.
+
+        Raises:
+            InputError: The code cannot be spoiled.
+        """
+        on = tuple(fault.name for fault in self.faults if fault.is_on(step))
+        if on == self.arranged:
+            return
+        write(spoiled(self.source, self.faults, self.plan, step), self.path)
+        is_bad = "bad_release" in on
+        text = (self.root / self.served.file).read_text(encoding="utf-8")
+        function = self.served.function.partition(":")[2]
+        (self.copy / self.served.file).write_text(with_bad_answers(text, function) if is_bad else text, "utf-8")
+        if is_bad and name == "policy":
+            said = "a change was merged, and is released as any other"
+            ask_for_retrain(workspace, self.plan.pipeline, kind="webhook", key=f"merged-{step}", said=said)
+        self.arranged = on
+
+    def crowd(self, asks: list[Ask], step: int) -> list[Ask]:
+        """Return the requests of a step: many times as many where there is a burst."""
+        is_burst = any(fault.name == "burst" and fault.is_on(step) for fault in self.faults)
+        return [ask for ask in asks for _ in range(BURST)] if is_burst else asks
+
+
+def prepare(plan: Plan, graph: Graph, *, root: Path, folder: Path, name: ArmName) -> Ground:
+    """Make the copies of an arm, and return what arranges them.
+
+    Args:
+        plan: The rehearsal; `plan.plant` names the faults.
+        graph: The pipeline as it is.
+        root: Its project.
+        folder: Where the rehearsal keeps everything.
+        name: The arm.
+
+    Raises:
+        InputError: The pipeline's source is no file, or a fault has nothing to be planted in.
+    """
+    faults = lay_out(plan.plant, plan.steps)
+    copy = folder / name / "project"
+    for name_of_file in [*(one.path for one in graph.files), _SETTINGS]:
+        if (root / name_of_file).is_file():
+            (copy / name_of_file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name_of_file, copy / name_of_file)
+    serving = next((node for node in graph.nodes if node.role == "serve"), None)
+    dataset, file, source = source_of(plan, graph, root)
+    if serving is None:
+        raise InputError(f"No faults can be planted in {plan.pipeline!r}: it serves nothing.", hint=_WITHOUT)
+    if any(fault.name == "genre" for fault in faults):
+        _ = source.largest_group  # tells now what cannot be planted later
+    own = folder / name / "files" / file.name
+    own.parent.mkdir(parents=True, exist_ok=True)
+    return Ground(plan, faults, root, copy, serving, source, own, dataset)
+
+
+def source_of(plan: Plan, graph: Graph, root: Path) -> tuple[str, Path, Source]:
+    """Return the dataset with times that is read from a file, its file, and what all files hold.
+
+    Raises:
+        InputError: There is no such dataset.
+    """
+    nodes = [node for node in graph.nodes if node.role == "dataset"]
+    nodes.sort(key=lambda node: node.options.get("time") is None)
+    paths = [(node, path) for node in nodes if (path := _path(node, plan, root)) is not None]
+    if not paths or paths[0][0].options.get("time") is None:
+        raise InputError(
+            f"No faults can be planted in {plan.pipeline!r}: its dataset with times has no parameter `path` of a "
+            "parquet or CSV file.",
+            hint=_WITHOUT,
+        )
+    timed, file = paths[0]
+    return timed.name, file, read_source([path for _, path in paths], texts(timed.options.get("key")))
+
+
+def _path(node: Node, plan: Plan, root: Path) -> Path | None:
+    given = plan.params.get(f"{node.name}.path")
+    default = next((param.default for param in node.params if param.name == "path"), None)
+    path = root / str(given or default) if given or default else None
+    return path if path is not None and path.suffix in {".parquet", ".csv"} and path.is_file() else None
