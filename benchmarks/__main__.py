@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one table: `python -m benchmarks [startup] [steps] [frames] [intake] [--json]`."""
+"""Runs the benchmarks and prints one table: `python -m benchmarks [startup] [steps] [slices] [intake] ... [--json]`."""
 
 import argparse
 import json
@@ -6,10 +6,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import frames, intake, startup, steps
+from benchmarks import frames, intake, slices, startup, steps
 from benchmarks.table import Row, as_data, as_text, machine
 
-ROOMS: dict[str, Callable[[], list[Row]]] = {"startup": startup.rows, "steps": steps.rows, "frames": frames.rows}
+ROOMS: dict[str, Callable[[], list[Row]]] = {
+    "startup": startup.rows,
+    "steps": steps.rows,
+    "frames": frames.rows,
+    "slices": slices.rows,
+}
 
 
 def take_in(rows: int, batches: int) -> None:
@@ -24,7 +29,7 @@ def take_in(rows: int, batches: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "rooms", nargs="*", default=[*ROOMS, "intake"], help="startup, steps, frames, intake; all by default"
+        "rooms", nargs="*", default=[*ROOMS, "intake"], help="startup, steps, frames, slices, intake; all by default"
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON; intake prints a table of its own")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows taken in; 10,000,000 is what is promised for")

@@ -6,6 +6,8 @@ test (`leakage`) are offered under this one door.
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from penstock.checks.answers import finite_answers, same_answers
 from penstock.checks.columns import plain
 from penstock.checks.evaluation import Evaluation, Lift
@@ -13,6 +15,7 @@ from penstock.checks.leakage import key_leakage, row_leakage, target_leakage, ti
 from penstock.checks.results import built_in
 from penstock.checks.show import show_float
 from penstock.checks.statistics import holm
+from penstock.checks.worst_slices import Limits
 from penstock.core.errors import DataError
 from penstock.core.records import CheckResult
 
@@ -29,9 +32,11 @@ __all__ = [
     "slices_not_worse",
     "target_leakage",
     "time_leakage",
+    "worst_slices",
 ]
 
 _ALPHA = 0.05
+_LIMITS = Limits()
 
 
 def no_empty_split(step: str, outputs: Mapping[str, int]) -> CheckResult:
@@ -131,6 +136,45 @@ def slices_not_worse(evaluation: Evaluation, *, alpha: float = _ALPHA, min_n: in
         message = f"{evaluation.metric} is worse than the champion's for {'; '.join(told[:5])}"
         message += f" and {len(told) - 5} more" if len(told) > 5 else ""
     return built_in(name, message, passed=not worse, evidence=evidence)
+
+
+def worst_slices(evaluation: Evaluation, *, limits: Limits = _LIMITS) -> CheckResult:
+    """Check that there is no slice, by any column or pair of columns, in which the champion is surely better.
+
+    All columns that describe the examples are searched, declared as slices or not. If the candidate is nowhere worse,
+    some slice blocks it in at most `limits.alpha` of cases, however many slices there are. Slices in which a baseline
+    is surely better are told and block nothing: a simple rule may well be the best one for some few.
+
+    Args:
+        evaluation: The evaluation with the rows of those it is compared with.
+        limits: Accepted rate of false blocks, fewest examples of a slice, smallest loss that counts.
+    """
+    name = "worst_slices"
+    champion = evaluation.champion
+    others = [*([] if champion is None else [champion]), *evaluation.roles.baselines]
+    if not others:
+        return built_in(name, "there is nothing to compare with", passed=True, evidence={"judged": 0})
+    try:
+        found = {other: evaluation.worst_slices(evaluation.candidate, over=other, limits=limits) for other in others}
+    except DataError as error:
+        return built_in(name, str(error), passed=False, evidence={"against": others})
+    worse = [
+        {"over": other, "slice": one.name, **msgspec.to_builtins(one)} for other in others for one in found[other].found
+    ]
+    judged, too_small = (max(getattr(one, what) for one in found.values()) for what in ("judged", "too_small"))
+    evidence = {"judged": judged, "too_small": too_small, "worse": worse, **msgspec.to_builtins(limits)}
+    blocking = [row for row in worse if row["over"] == champion]
+    told = [
+        f"{row['slice']} by {show_float(abs(row['mean']))} (n={row['n']}, adjusted p {show_float(row['p_adjusted'])})"
+        for row in blocking or worse
+    ]
+    listed = "; ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
+    message = f"none of {_counted(judged, 'slice')} found automatically is shown worse"
+    if blocking:
+        message = f"{evaluation.metric} is worse than the champion's for {listed}"
+    elif worse:
+        message = f"a baseline is better, which blocks nothing, for {listed}"
+    return built_in(name, message, passed=not blocking, evidence=evidence)
 
 
 def schema_kept(expected: Sequence[tuple[str, str]], found: Sequence[tuple[str, str]], *, dataset: str) -> CheckResult:

@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 
 from penstock.checks import columns, slicing, statistics
+from penstock.checks.cells import searchable
 from penstock.checks.pairing import pair
 from penstock.checks.show import show_interval
 from penstock.checks.slicing import Labels, Slices
 from penstock.checks.statistics import Floats, Grouped
+from penstock.checks.worst_slices import Limits, Searched, search_slices
 from penstock.core.errors import DataError, InputError
 from penstock.core.records import Interval, Record
 
@@ -234,6 +236,29 @@ class Evaluation:
         by, descending = ("high", False) if self.higher_is_better else ("low", True)
         return found.sort([by, "column", "value"], descending=[descending, False, False]).head(count)
 
+    def worst_slices(self, model: str, *, over: str, limits: Limits | None = None) -> Searched:
+        """Return the slices, by any column or pair of columns, in which a model is surely worse than another.
+
+        All columns are searched that describe the examples, whether declared as slices or not: words of at most 50
+        different values, numbers, times of few values, and lists of these. A column of floats, or of 0 and 1, is one
+        of them where both models have the same values: then it says nothing about either.
+
+        Args:
+            model: The model in question.
+            over: The model to compare with.
+            limits: What counts as bad.
+
+        Raises:
+            DataError: The rows cannot be paired, or values are missing, NaN or infinite.
+        """
+        rows = self.rows(model)
+        difference, base = self._differences(model, over, self.metric)
+        gains = difference if self.higher_is_better else -difference
+        others = [name for name in self.metrics if name != self.metric]
+        own = [name for name in others if not self._is_usable(model, name) or not self._is_shared(model, over, name)]
+        names = searchable(rows, declared=self.slice_columns, but=(*self.key, self.metric, *own))
+        return search_slices(rows, names, gains, unit=float(base.std()), limits=limits or Limits())
+
     def non_finite(self) -> dict[tuple[str, str], int]:
         """Return how many values are missing, NaN or infinite, by (model, metric); only where there are any."""
         counts = {
@@ -314,6 +339,9 @@ class Evaluation:
     def _is_usable(self, model: str, metric: str) -> bool:
         rows = self.rows(model)
         return rows.height > 0 and bool(np.isfinite(columns.floats(rows[metric])).all())
+
+    def _is_shared(self, model: str, over: str, metric: str) -> bool:
+        return self._is_usable(over, metric) and not self._differences(model, over, metric)[0].any()
 
     def _metric(self, metric: str | None) -> str:
         name = metric or self.metric

@@ -136,6 +136,25 @@ def holm(p_values: Floats) -> Floats:
     return adjusted
 
 
+def false_discovery(p_values: Floats, *, is_any_dependence: bool = False) -> Floats:
+    """Return p-values adjusted so that calling those below a level keeps the share of false calls at that level.
+
+    Benjamini and Hochberg (1995), JRSS B 57:289-300, valid where the questions depend positively on each other; with
+    the factor of Benjamini and Yekutieli (2001), Annals of Statistics 29:1165-1188, theorem 1.3, however they depend.
+
+    Args:
+        p_values: One per question.
+        is_any_dependence: Nothing is known about how the questions depend on each other.
+    """
+    count = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    factor = float((1 / np.arange(1, count + 1)).sum()) if is_any_dependence else 1.0
+    scaled = p_values[order] * factor * count / np.arange(1, count + 1)
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return adjusted
+
+
 def student_cdf(t: float, df: int) -> float:
     """Return P(T <= t) of Student's distribution: Abramowitz & Stegun (1964) 26.7.1 by the incomplete beta."""
     tail = 0.5 * _incomplete_beta(df / (df + t * t), df / 2, 0.5)

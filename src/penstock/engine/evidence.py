@@ -35,6 +35,7 @@ def summarise(task: Task) -> Result:
         checks.not_worse_than_baselines(evaluation),
         checks.not_worse_than_champion(evaluation),
         checks.slices_not_worse(evaluation),
+        checks.worst_slices(evaluation),
     ]
     is_finite = found[0].passed
     facts = {"metrics": evaluation.to_metrics(), "table": evaluation.table()} if is_finite else {}
