@@ -15,8 +15,10 @@ from penstock.store.ledger.windows import Mark
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 DAY = timedelta(days=1)
-# Windows that a monitor compares with, and that are laid back over what a pipeline was trained on: eight weeks of days.
-REFERENCE = 56
+WEEK = 7 * DAY
+# Windows that a monitor compares with, and that are laid back over what a pipeline was trained on: eight weeks of days,
+# a week of hours.
+_WINDOWS, _MOST_WINDOWS = 56, 336
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,11 @@ class Look:
     def step(self) -> timedelta:
         """Length of a window."""
         return timedelta(seconds=self.policy.window_s)
+
+    @property
+    def reference(self) -> int:
+        """How many earlier windows one is compared with: up to eight weeks, at least a week."""
+        return int(min(8 * WEEK // self.step, max(_WINDOWS, WEEK // self.step), _MOST_WINDOWS)) or 1
 
     @property
     def false_alarms(self) -> float:

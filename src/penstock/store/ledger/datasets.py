@@ -66,6 +66,13 @@ def newest(conn: sa.Connection, pipeline: str, dataset: str) -> DatasetVersion |
     return None if record is None else msgspec.convert(record, DatasetVersion)
 
 
+def recent(conn: sa.Connection, pipeline: str, dataset: str, *, limit: int) -> list[DatasetVersion]:
+    """Return the newest versions of a dataset, the oldest of them first."""
+    query = _OF.order_by(_T.c.version.desc()).limit(limit)
+    records = conn.execute(query, {"of_pipeline": pipeline, "of_dataset": dataset}).scalars()
+    return [msgspec.convert(record, DatasetVersion) for record in records][::-1]
+
+
 def names(conn: sa.Connection) -> list[tuple[str, str]]:
     """Return (pipeline, dataset) of everything that was ever taken in."""
     return [(pipeline, dataset) for pipeline, dataset in conn.execute(_NAMES)]
