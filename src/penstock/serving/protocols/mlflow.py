@@ -107,19 +107,21 @@ def routes(plane: Plane, release: str, *, limits: Limits = _LIMITS) -> dict[str,
     """
     wire = InvocationsWire(limits)
 
-    def route(function: ServeFunction) -> Route:
+    def route(function: ServeFunction, name: str) -> Route:
         return Route(
             methods=frozenset({"POST"}),
             permission="predict",
             handle=asking(plane, wire, function),
             kinds=_KINDS,
             refuse=refuse,
+            operation=_operation(function, name),
         )
 
-    found = {f"{PATH}/{name}": route(function) for name, function in plane.program.functions.items()}
+    functions = plane.program.functions
+    found = {f"{PATH}/{name}": route(function, f"invocations_{name}") for name, function in functions.items()}
     main = main_function(plane.program)
     if main is not None:
-        found[PATH] = route(main)
+        found[PATH] = route(main, "invocations")
     version = importlib.metadata.version("penstock")
     pages = {"/ping": b"\n", "/health": b"\n", "/version": f"penstock {version} {release}".encode()}
     return {**found, **{path: _page(body) for path, body in pages.items()}}
@@ -140,6 +142,43 @@ def _page(body: bytes) -> Route:
         respond(reply)
 
     return Route(methods=frozenset({"GET"}), permission="read", handle=handle, refuse=refuse)
+
+
+def _operation(function: ServeFunction, name: str) -> dict[str, Any]:
+    """Return the OpenAPI operation of a function; what a column must hold is said by its typed route."""
+    table = {
+        "type": "object",
+        "properties": {
+            "columns": {"type": "array", "items": {"type": "string"}},
+            "data": {"type": "array", "items": {"type": "array"}},
+        },
+        "required": ["columns", "data"],
+    }
+    forms: dict[str, Any] = {
+        "dataframe_split": table,
+        "dataframe_records": {"type": "array", "items": {"type": "object"}},
+        "instances": {"type": "array"},
+        "inputs": {"anyOf": [{"type": "array"}, {"type": "object"}]},
+    }
+    asked = [{"type": "object", "properties": {form: kind}, "required": [form]} for form, kind in forms.items()]
+    reply = {"type": "object", "properties": {"predictions": {"type": "array"}}, "required": ["predictions"]}
+    error = {
+        "type": "object",
+        "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}},
+        "required": ["error_code", "message"],
+    }
+    return {
+        "operationId": name,
+        "summary": f"Ask {function.name} as MLflow's scoring servers are asked.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": asked}}}},
+        "responses": {
+            "200": {"description": "One entry per row.", "content": {"application/json": {"schema": reply}}},
+            **{
+                status: {"description": text, "content": {"application/json": {"schema": error}}}
+                for status, text in {"400": "What was sent does not fit.", "500": "The function failed."}.items()
+            },
+        },
+    }
 
 
 def _error(code: str, message: str) -> bytes:
