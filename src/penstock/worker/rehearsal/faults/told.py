@@ -69,7 +69,7 @@ def told_faults(workspace: Workspace, plan: Plan, facts: Facts) -> tuple[Planted
     if not plan.plant:
         return ()
     root = workspace.settings.root
-    _, _, source = source_of(plan, find_graph(workspace, plan.pipeline), root)
+    _, source = source_of(plan, find_graph(workspace, plan.pipeline), root)
     with workspace.ledger.read() as conn:
         cases = [case_of(one) for one in alerts.page(conn, pipeline=plan.pipeline, limit=_EVERY)[::-1]]
     found = []
