@@ -109,10 +109,29 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         cpu_hour: An hour of one core.
         prediction: One answer.
+        retrain: A retrain, whatever it computes: what looking at it and the risk of a change are worth.
     """
 
     cpu_hour: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     prediction: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    retrain: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Economics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a retrain is worth it.
+
+    Attributes:
+        weigh: Whether the expected gain of a retrain is weighed at all; otherwise each reason gets its run.
+        slots: Whether slots of the schedule are weighed too; otherwise each gets its run.
+        least_gain: Where gain or cost has no price: the share of the main metric that a retrain must be expected to
+            gain.
+        releases: Earlier releases that a retrain is compared with, the live one included, to learn how models age.
+    """
+
+    weigh: bool = True
+    slots: bool = False
+    least_gain: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.01
+    releases: Annotated[int, msgspec.Meta(ge=1)] = 3
 
 
 class NewData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,6 +194,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     new_data: NewData = NewData()
     budget: Budget = Budget()
     cost: Cost = Cost()
+    economics: Economics = Economics()
     alerts: AlertPolicy = AlertPolicy()
 
     @property

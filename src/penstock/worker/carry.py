@@ -19,6 +19,7 @@ from penstock.core.states import RunState
 from penstock.engine import logs
 from penstock.engine.events import Event, Listener, UnitEnded, ignore
 from penstock.engine.stopping import CancelledRunError
+from penstock.project.earlier import judge_earlier
 from penstock.project.running import RunOptions, RunReport, run_graph
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace
@@ -112,6 +113,8 @@ def perform(workspace: Workspace, cause: Open, *, slot: datetime | None = None) 
         _fail_unbegun(workspace, cause, error)
         return None
     faults.point("cause_after_run")
+    policy = workspace.settings.policy(cause.pipeline).economics
+    judge_earlier(workspace, report, most=policy.releases - 1 if policy.weigh else 0)
     return report
 
 

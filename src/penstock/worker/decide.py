@@ -5,7 +5,7 @@ worker, gets the same; that a cause is then recorded once and run once is the le
 """
 
 from datetime import datetime, timedelta
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from msgspec.structs import replace
 
@@ -149,10 +149,17 @@ def _notice(pipeline: PipelineState, event: Noticed, now: datetime) -> tuple[Pip
         key=event.key,
         priority=cause.priority,
         reason=event.said,
-        figures=event.figures,
+        figures=event.figures | _weighed(pipeline, event),
     )
     after = replace(pipeline, open=(*pipeline.open, cause), decided=pipeline.decided | {(event.kind, event.key)})
     return after, [*actions, queue]
+
+
+def _weighed(pipeline: PipelineState, event: Noticed) -> dict[str, Any]:
+    """Return what is expected of the retrain at this moment, so that a run has its reason beside it, as a skip has."""
+    if pipeline.worth is None or event.kind not in pipeline.rules.weighed:
+        return {}
+    return {"expected": pipeline.worth.said}
 
 
 def _answered(pipeline: PipelineState, _: datetime) -> tuple[PipelineState, list[Action]]:

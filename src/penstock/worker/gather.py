@@ -18,7 +18,7 @@ from penstock.core.settings import LoopPolicy
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.store.ledger import causes, releases, runs, triggers
 from penstock.worker.decide import DAY, slot_key
-from penstock.worker.state import Kind, Noticed, Open, PipelineState, Rules, Spent, State, Worth
+from penstock.worker.state import WEIGHED, Kind, Noticed, Open, PipelineState, Rules, Spent, State, Worth
 
 _events = structlog.get_logger("penstock.worker")
 _RECENT = 300
@@ -59,6 +59,7 @@ def rules_of(policy: LoopPolicy) -> Rules:
         priority=policy.priority,
         cpu_s_per_day=min(known) if known else None,
         cpu_hour=policy.cost.cpu_hour,
+        weighed=WEIGHED | {"schedule"} if policy.economics.slots else WEIGHED,
     )
 
 

@@ -6,7 +6,7 @@ Pure. The first obstacle counts. What was asked for by a person only waits for i
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.worker.state import STANDING, WEIGHED, Hold, Open, PipelineState, Skip
+from penstock.worker.state import STANDING, Hold, Open, PipelineState, Skip
 
 _DAY = timedelta(hours=24)
 _HOUR_S = 3600.0
@@ -76,7 +76,7 @@ def _over_budget(pipeline: PipelineState, cause: Open, now: datetime) -> Hold | 
 
 def _not_worth(pipeline: PipelineState, cause: Open, _: datetime) -> Skip | None:
     worth = pipeline.worth
-    if cause.kind not in WEIGHED or cause.is_begun or worth is None or worth.is_worth:
+    if cause.kind not in pipeline.rules.weighed or cause.is_begun or worth is None or worth.is_worth:
         return None
     return Skip(pipeline=pipeline.name, kind=cause.kind, key=cause.key, reason=worth.said, figures=worth.figures)
 

@@ -21,6 +21,7 @@ class Rules(Record, frozen=True, kw_only=True):
     Attributes:
         cpu_s_per_day: Most CPU seconds in any 24 hours; None for no limit.
         cpu_hour: Price of an hour of CPU, for the figures.
+        weighed: Kinds that run only where the expected gain is worth it.
     """
 
     schedule: str | None = None
@@ -32,6 +33,7 @@ class Rules(Record, frozen=True, kw_only=True):
     priority: int = 0
     cpu_s_per_day: float | None = None
     cpu_hour: float = 0.0
+    weighed: frozenset[Kind] = WEIGHED
 
 
 class Open(Record, frozen=True, kw_only=True):

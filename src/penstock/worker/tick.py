@@ -28,6 +28,7 @@ from penstock.serving.predictions.compaction import compact
 from penstock.store.ledger import causes, leases, releases
 from penstock.worker import carry
 from penstock.worker.decide import decide
+from penstock.worker.economics import worth
 from penstock.worker.gather import Trained, gather, trained
 from penstock.worker.slots import check_schedule
 from penstock.worker.state import Action, Event, Looked, Open, Start, State, Worth
@@ -92,14 +93,14 @@ def pipelines_of(workspace: Workspace) -> list[str]:
 
 
 def tick(
-    workspace: Workspace, now: datetime, *, economics: Economics | None = None, is_again: bool = False
+    workspace: Workspace, now: datetime, *, economics: Economics | None = worth, is_again: bool = False
 ) -> TickReport:
     """Do all that is due at `now`, runs included, and return what was done.
 
     Args:
         workspace: The project; its clock should stand at `now`.
         now: UTC.
-        economics: Says what a retrain is expected to gain, where that is known.
+        economics: Says what a retrain is expected to gain, where that is known; None to weigh nothing.
         is_again: A tick at `now` may have been killed: look for rows and truth however lately that was done.
 
     Raises:
@@ -114,7 +115,7 @@ def tick(
 
 
 def retrain_what_is_due(
-    workspace: Workspace, now: datetime, *, names: list[str], economics: Economics | None = None
+    workspace: Workspace, now: datetime, *, names: list[str], economics: Economics | None = worth
 ) -> tuple[tuple[Action, ...], tuple[carry.Settled, ...]]:
     """Decide on what is known, and run what that comes to; return what was decided, and what became of runs."""
     ended, actions = carry.settle(workspace), list[Action]()
@@ -130,7 +131,7 @@ def retrain_what_is_due(
     return tuple(actions), tuple(ended)
 
 
-def preview(workspace: Workspace, now: datetime, *, economics: Economics | None = None) -> TickReport:
+def preview(workspace: Workspace, now: datetime, *, economics: Economics | None = worth) -> TickReport:
     """Return what a tick would decide on what is known now; takes nothing in, records nothing, runs nothing."""
     names = pipelines_of(workspace)
     live = trained(names, workspace)
@@ -141,15 +142,15 @@ def preview(workspace: Workspace, now: datetime, *, economics: Economics | None 
 
 
 def decide_all(
-    workspace: Workspace, now: datetime, *, names: list[str], economics: Economics | None = None
+    workspace: Workspace, now: datetime, *, names: list[str], economics: Economics | None = worth
 ) -> tuple[Action, ...]:
     """Decide on everything and record it, in one transaction that one worker at a time holds."""
     live: dict[str, Trained] = trained(names, workspace)
-    worth = _worth(workspace, names, now, economics)
+    expected = _worth(workspace, names, now, economics)
     faults.point("tick_before_decision")
     with workspace.ledger.write() as conn:
         causes.lock_causes(conn)
-        state, noticed = gather(conn, workspace, live, now, names=names, worth=worth)
+        state, noticed = gather(conn, workspace, live, now, names=names, worth=expected)
         actions = _decided(state, (*noticed, Looked()), now)
         carry.record(conn, actions)
         kept = {(c.pipeline, c.name): c for c in causes.open_causes(conn)}
@@ -282,7 +283,7 @@ def _worth(workspace: Workspace, names: list[str], now: datetime, economics: Eco
     if economics is None:
         return {}
     found = {name: economics(workspace, name, now) for name in names}
-    return {name: worth for name, worth in found.items() if worth is not None}
+    return {name: expected for name, expected in found.items() if expected is not None}
 
 
 def _decided(state: State, happened: tuple[Event, ...], now: datetime) -> tuple[Action, ...]:

@@ -26,6 +26,7 @@ from penstock.engine.stopping import CancelledRunError
 from penstock.project.alerting import deliver
 from penstock.project.workspace import Workspace
 from penstock.worker import carry
+from penstock.worker.economics import worth
 from penstock.worker.performing import Performing
 from penstock.worker.state import Open, Start
 from penstock.worker.tick import Economics, decide_all, look_after, pipelines_of, slot_of
@@ -52,13 +53,13 @@ class Up:
     Args:
         workspace: The project.
         every_s: Time between looks.
-        economics: Says what a retrain is expected to gain, where that is known.
+        economics: Says what a retrain is expected to gain, where that is known; None to weigh nothing.
         on_beat: Is told after each look.
     """
 
     workspace: Workspace
     every_s: float = EVERY_S
-    economics: Economics | None = None
+    economics: Economics | None = worth
     on_beat: Callable[[Beat], None] | None = None
     _told: threading.Event = field(default_factory=threading.Event)
     _hurried: threading.Event = field(default_factory=threading.Event)
