@@ -14,6 +14,7 @@ from penstock.core.errors import DataError, SchemaError, StepError
 from penstock.core.records import Artifact, CheckResult, DatasetVersion
 from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
+from penstock.engine.holding import held_back
 from penstock.engine.protocol import Result, Task
 from penstock.pipeline.graph import texts
 from penstock.pipeline.params import bind_params
@@ -143,6 +144,8 @@ def _batches(
     task: Task, table: Table, previous: DatasetVersion | None
 ) -> tuple[Iterator[Any], Callable[[], Any] | None]:
     value = _value(task, previous)
+    if task.extra.get("as_of") is not None and task.node.options.get("time") is not None:
+        return held_back(sources.to_batches(value, None)[0], task, since(previous)), None
     batches, cursor = sources.to_batches(value, since(previous))
     if cursor is None and previous is not None and not _asks_since(task):
         return _changes(table, previous, batches), None

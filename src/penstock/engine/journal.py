@@ -137,7 +137,8 @@ class Journal:
             lake.Lake(Path(self._job.place.home) / "lake").table(pipeline, unit.node.name).latest()
         )
         now = self._job.now if self._job.now is not None else self._job.started_at
-        return {"taken_at": self._job.started_at.isoformat(), "now": now.isoformat()}
+        as_of = None if self._job.as_of is None else self._job.as_of.isoformat()
+        return {"taken_at": self._job.started_at.isoformat(), "now": now.isoformat(), "as_of": as_of}
 
     def previous(self, unit: Unit) -> DatasetVersion | None:
         """Return the version of a dataset before this run took in."""

@@ -29,6 +29,7 @@ class Job(Record, frozen=True, kw_only=True):
         graph: The pipeline with the platform's own nodes.
         params: Run parameters by node, defaults filled in.
         now: Logical time said by the caller, or None to take it from the data.
+        as_of: Rows later than this are left for later intakes; None takes in whatever the sources hold.
         force: Nodes to run although their result is kept.
     """
 
@@ -38,6 +39,7 @@ class Job(Record, frozen=True, kw_only=True):
     params: dict[str, dict[str, Any]]
     policy: Policy
     now: datetime | None = None
+    as_of: datetime | None = None
     started_at: datetime
     champion: Champion | None = None
     force: frozenset[str] = frozenset()

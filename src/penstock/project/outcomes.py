@@ -61,7 +61,8 @@ def join_outcomes(
         now=at,
         parent=os.getpid(),
     )
-    reply = ask_process("penstock.serving.processes.outcomes", options, OutcomeReply, workspace)
+    module = "penstock.serving.processes.outcomes"
+    reply = ask_process(module, options, OutcomeReply, workspace, code=options.code_dir)
     if reply.error is not None:
         raise refused(*reply.error)
     return JoinedOutcomes(pipeline=release.pipeline, release=str(release.ref), now=at, outcomes=reply.joined)

@@ -11,7 +11,7 @@ from penstock.core.process import this_process
 from penstock.core.records import CheckResult, Failure
 from penstock.core.refs import RunRef
 from penstock.core.states import AttemptState, RunState
-from penstock.engine import engines, logs
+from penstock.engine import logs
 from penstock.engine.events import Listener, ignore
 from penstock.engine.execute import Execution
 from penstock.engine.journal import LEASE_S, Journal
@@ -122,7 +122,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
     live = live_champion(graph.pipeline, workspace)
     started_at = workspace.clock.now()
     graph_digest = workspace.blobs.put(encode_graph(graph))
-    engine = engines.make(options.engine or workspace.settings.engine, workspace.settings, options.workers)
+    engine = workspace.crew.engine(options.engine or workspace.settings.engine, workspace.settings, options.workers)
     owner = this_process()
     try:
         with workspace.ledger.write() as conn:
@@ -150,6 +150,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             params=params,
             policy=policy.released,
             now=options.now,
+            as_of=started_at if workspace.settings.is_replay else None,
             started_at=started_at,
             champion=None if options.without_champion else live,
             force=options.force,

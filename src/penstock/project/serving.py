@@ -1,8 +1,5 @@
 """Answers with a release: a server that follows the live release, or one request by itself."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -194,31 +191,22 @@ def predict(target: str | None, request: bytes, workspace: Workspace, *, functio
         InputError: The request does not fit the fields, or it is not clear what is meant.
         StepError: The function failed, with the user's own frames.
     """
-    from penstock.serving.processes.ask import AskOptions, Reply  # noqa: PLC0415 -- loads frames, which a server needs not
+    from penstock.project.questions import ask_release  # noqa: PLC0415 -- loads frames, which a server needs not
+    from penstock.serving.processes.ask import Ask  # noqa: PLC0415 -- as above
 
     release = served_release(target, workspace)
     name = _one_function(release, workspace, function)
-    options = AskOptions(
-        home=os.fspath(workspace.home), manifest=release.manifest_digest, release=str(release.ref), function=name
-    )
-    command = [sys.executable, "-P", "-m", "penstock.serving.processes.ask", msgspec.json.encode(options).decode()]
-    done = subprocess.run(command, cwd=workspace.settings.root, input=request, stdout=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        raise StepError(
-            f"The process that answers with {release.ref} ended with {done.returncode}.",
-            hint="what it said stands above",
-        )
-    reply = msgspec.json.decode(done.stdout, type=Reply)
-    if reply.error is not None:
-        code, message, hint = reply.error
+    [given] = ask_release(release, [Ask(function=name, body=request)], workspace)
+    if given.error is not None:
+        code, message, hint = given.error
         raise _raised(code, message, _fields_hint(release, workspace, name) if code == "request" else hint)
     return Answered(
         release=str(release.ref),
         function=name,
-        prediction_id=reply.prediction_id,
-        answer=msgspec.json.decode(reply.answer),
-        fallback=reply.fallback,
-        kept=reply.kept,
+        prediction_id=given.prediction_id,
+        answer=msgspec.json.decode(given.answer),
+        fallback=given.fallback,
+        kept=given.kept,
     )
 
 

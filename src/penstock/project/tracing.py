@@ -14,7 +14,7 @@ from penstock.core.records import Artifact, Record
 from penstock.core.refs import NAME, ReleaseRef, parse_ref
 from penstock.pipeline.graph import Edge, Node
 from penstock.project.asking import ask_process
-from penstock.project.workspace import Workspace, read_manifest
+from penstock.project.workspace import Workspace, read_manifest, released_code
 from penstock.releases.manifest import Manifest
 from penstock.serving.predictions.reading import feedback_frame, find_prediction, predictions_frame
 from penstock.serving.predictions.records import Prediction, check_id
@@ -247,7 +247,9 @@ def _recomputed(found: Prediction, manifest_digest: str, manifest: Manifest, wor
         parent=os.getpid(),
     )
     try:
-        reply = ask_process("penstock.serving.processes.retrace", options, RetraceReply, workspace)
+        code = os.fspath(released_code(manifest, workspace))
+        module = "penstock.serving.processes.retrace"
+        reply = ask_process(module, options, RetraceReply, workspace, code=code)
     except PenstockError as error:
         return Recomputed(verdict="not recomputed", why=error.message)
     if reply.error is not None:

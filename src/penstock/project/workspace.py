@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from penstock.engine.protocol import Place, ReleasedModel
 from penstock.engine.state import Champion
 from penstock.pipeline.graph import Graph
 from penstock.pipeline.snapshot import lay_out, read_files, tree_digest
+from penstock.project.crew import Crew, Fresh
 from penstock.releases.manifest import Manifest, decode_manifest
 from penstock.store import lake
 from penstock.store.blobs import Blobs
@@ -24,12 +25,13 @@ from penstock.store.ledger import Ledger, releases
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A project and its store, open."""
+    """A project and its store, open; and who runs user code for it."""
 
     settings: Settings
     ledger: Ledger
     blobs: Blobs
     clock: Clock
+    crew: Crew = field(default_factory=Fresh)
 
     @property
     def lake(self) -> "lake.Lake":
@@ -61,11 +63,21 @@ def open_workspace(start: Path, clock: Clock | None = None, *, to_look: bool = F
         if to_look and settings.ledger_url.startswith("sqlite") and not settings.home.exists():
             empty = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
             settings = msgspec.structs.replace(settings, home=empty, ledger_url=f"sqlite:///{empty / 'ledger.db'}")
-        yield stack.enter_context(_opened(settings, clock))
+        yield stack.enter_context(open_store(settings, clock))
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings, clock: Clock) -> Iterator[Workspace]:
+def open_store(settings: Settings, clock: Clock, crew: Crew | None = None) -> Iterator[Workspace]:
+    """Open the store that settings name; make it when there is none.
+
+    Args:
+        settings: The project.
+        clock: Where times come from.
+        crew: Who runs user code; a process for each piece of work when None.
+
+    Raises:
+        StoreError: The store cannot be made or read.
+    """
     try:
         for part in ("blobs", "lake", "code", "tmp", "predictions", "cache"):
             (settings.home / part).mkdir(parents=True, exist_ok=True)
@@ -76,7 +88,7 @@ def _opened(settings: Settings, clock: Clock) -> Iterator[Workspace]:
         ) from error
     ledger = Ledger.open(settings.ledger_url, clock)
     try:
-        yield Workspace(settings, ledger, Blobs(settings.home / "blobs"), clock)
+        yield Workspace(settings, ledger, Blobs(settings.home / "blobs"), clock, crew or Fresh())
     finally:
         ledger.close()
 

@@ -52,6 +52,11 @@ class Plane:
         }
         self._settled: list[tuple[Asked, Outcome]] = []
         self._comparison: Comparison | None = None
+        self._hear: Callable[[BaseException], None] | None = None
+
+    def tell_errors_to(self, hear: Callable[[BaseException], None]) -> None:
+        """Have someone in this process hear what user code raised; callers never do."""
+        self._hear = hear
 
     def ask(self, question: Question, done: Callable[[Answered], None]) -> None:
         """Answer a question; `done` is called exactly once, on the event loop, after the prediction is kept."""
@@ -171,6 +176,8 @@ class Plane:
     def _fall_back(self, question: Question, first: Outcome, prediction_id: str) -> Outcome:
         function = question.function
         _report(first, function=function, prediction_id=prediction_id, release=self.release)
+        if self._hear is not None and first.error is not None:
+            self._hear(first.error)
         if isinstance(first.error, AnswerError) and first.error.is_not_finite:
             self._counters.not_finite(function.name)
         if function.fallback is None:

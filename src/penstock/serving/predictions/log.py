@@ -8,7 +8,7 @@ are dropped and counted. Segments are locked while they are written, so that nob
 import collections
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -41,6 +41,7 @@ class PredictionLog:
         clock: Names segments and ids.
         durability: "request" syncs to the disk before `append` returns, once for all its entries.
         redact: Names of fields and columns that are left out of what is stored.
+        noise_at: The ten bytes that tell predictions of one moment apart; None draws them, so that none can be guessed.
         segment_bytes: Size at which a new segment is started.
         buffer_bytes: Most that waits in memory while the disk is full.
 
@@ -57,6 +58,7 @@ class PredictionLog:
         clock: Clock,
         durability: Durability = "group",
         redact: Sequence[str] = (),
+        noise_at: Callable[[datetime], bytes] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         buffer_bytes: int = _BUFFER_BYTES,
     ) -> None:
@@ -65,6 +67,7 @@ class PredictionLog:
             predictions_folder(home, pipeline), worker=worker, clock=clock, segment_bytes=segment_bytes
         )
         self._worker = worker
+        self._given_noise = noise_at
         self._encode = msgspec.json.Encoder().encode
         self._syncs_each = durability == "request"
         self._waiting: collections.deque[tuple[bytes, bytes | None]] = collections.deque()
@@ -81,6 +84,8 @@ class PredictionLog:
 
     def new_id(self, at: datetime) -> str:
         """Return a new prediction id."""
+        if self._given_noise is not None:
+            return make_id(at, self._given_noise(at))
         start = self._noise_at
         if start >= len(self._noise):
             self._noise = os.urandom(_NOISE_BYTES * 256)

@@ -29,6 +29,7 @@ from penstock.releases.manifest import Manifest, decode_manifest
 from penstock.serving.predictions.feedback import FeedbackLog
 from penstock.serving.predictions.outcomes import Joined, Window, due_predictions, known_outcomes, truths_of
 from penstock.serving.predictions.typed import Shape, as_time, dtype_of
+from penstock.serving.processes.staying import Answer, answer_quietly
 from penstock.serving.program.load import user_frames
 from penstock.serving.program.rows import form_of
 from penstock.store import codecs
@@ -72,11 +73,18 @@ class OutcomeReply(Record, frozen=True, kw_only=True):
 
 def main(arguments: list[str]) -> int:
     """Ask each outcome function about the predictions that are due."""
-    options = msgspec.json.decode(arguments[0], type=OutcomeOptions)
-    die_with_parent(options.parent)
-    # What user code prints must not be mixed into the answer.
-    out = os.dup(1)
-    os.dup2(2, 1)
+    die_with_parent(msgspec.json.decode(arguments[0], type=OutcomeOptions).parent)
+    answer_quietly(open_asking(), arguments[0].encode())
+    return 0
+
+
+def open_asking() -> Answer:
+    """Return what joins by one set of options after the other."""
+    return _join
+
+
+def _join(order: bytes) -> bytes:
+    options = msgspec.json.decode(order, type=OutcomeOptions)
     joined: list[Joined] = []
     error = None
     try:
@@ -84,8 +92,7 @@ def main(arguments: list[str]) -> int:
         joined.extend(work.join(name) for name in options.names)
     except PenstockError as failed:
         error = (failed.code, failed.message, failed.hint)
-    os.write(out, msgspec.json.encode(OutcomeReply(joined=tuple(joined), error=error)))
-    return 0
+    return msgspec.json.encode(OutcomeReply(joined=tuple(joined), error=error))
 
 
 class _Work:

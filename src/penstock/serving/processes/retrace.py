@@ -3,7 +3,6 @@
 Run as `python -P -m penstock.serving.processes.retrace OPTIONS`; writes JSON to standard output.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from penstock.core.process import die_with_parent
 from penstock.core.records import Record
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
+from penstock.serving.processes.staying import Answer, answer_quietly
 from penstock.serving.program.fields import Fields
 from penstock.serving.program.load import ServeFunction, load_program, user_frames
 from penstock.store.blobs import Blobs
@@ -74,17 +74,22 @@ class RetraceReply(Record, frozen=True, kw_only=True):
 
 def main(arguments: list[str]) -> int:
     """Answer again."""
-    options = msgspec.json.decode(arguments[0], type=RetraceOptions)
-    die_with_parent(options.parent)
-    # What user code prints must not be mixed into the answer.
-    out = os.dup(1)
-    os.dup2(2, 1)
+    die_with_parent(msgspec.json.decode(arguments[0], type=RetraceOptions).parent)
+    answer_quietly(open_asking(), arguments[0].encode())
+    return 0
+
+
+def open_asking() -> Answer:
+    """Return what answers again by one set of options after the other."""
+    return _reply
+
+
+def _reply(order: bytes) -> bytes:
     try:
-        reply = _retrace(options)
+        reply = _retrace(msgspec.json.decode(order, type=RetraceOptions))
     except PenstockError as error:
         reply = RetraceReply(error=(error.code, error.message, error.hint))
-    os.write(out, msgspec.json.encode(reply))
-    return 0
+    return msgspec.json.encode(reply)
 
 
 def _retrace(options: RetraceOptions) -> RetraceReply:
