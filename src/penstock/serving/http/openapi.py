@@ -26,6 +26,8 @@ table { border-collapse: collapse; width: 100% } th, td { text-align: left; padd
 @media (prefers-color-scheme: dark) { body { color: #e6eaf0; background: #12161c } pre { background: #1d232c }
        th, td { border-color: #333c48 } h1 small { color: #9aa6b4 } }
 """
+_JSON = "application/json"
+_BYTES = {"type": "string", "format": "binary"}
 _STATUSES = {
     "400": "The request, or its body, is malformed.",
     "403": "The Host or Origin header names another site.",
@@ -58,6 +60,9 @@ def describe_api(program: Program, release: str, routes: Mapping[str, Route]) ->
         }
         for name, function in program.functions.items()
     }
+    for path, item in paths.items():
+        other = [kind for kind in routes[path].kinds if kind != _JSON]
+        item["post"]["requestBody"]["content"] |= {kind: {"schema": _BYTES} for kind in other}
     for path, route in routes.items():
         if route.operation is not None:
             operation = {**route.operation, "responses": {**_refusals(route), **route.operation.get("responses", {})}}
