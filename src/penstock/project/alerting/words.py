@@ -113,7 +113,7 @@ def summary(alert: Alert, found: Found, done: list[str]) -> Summary:
         alert=alert.ref,
         pipeline=alert.pipeline,
         kind=alert.kind,
-        subject=alert.subject,
+        subject=clean(alert.subject),
         state=alert.state,
         what=clean(found.worst.said),
         since=found.since.isoformat(),
@@ -128,7 +128,7 @@ def summary(alert: Alert, found: Found, done: list[str]) -> Summary:
         moved=[clean(one.said) for one in found.moved],
         subjects=found.subjects,
         also_seen=[clean(f"{one.subject}: {one.said}") for one in found.joined.values()],
-        done=done,
+        done=[clean(one) for one in done],
         next=next_step(alert, found),
     )
 
