@@ -1,24 +1,22 @@
 """Compares a window with its reference: every column at once, within one alarm budget."""
 
-import itertools
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from functools import reduce
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from penstock.checks.statistics import holm
 from penstock.core.errors import InputError
 from penstock.core.records import Record
-from penstock.monitoring.drift.features import Feature, features_of, scale_of
-from penstock.monitoring.drift.variation import FEWEST, Series, Surprise, surprise
+from penstock.monitoring.drift.features import WEIGHTS, Feature, Yardstick, scale_of
+from penstock.monitoring.drift.seasons import seasons_of
+from penstock.monitoring.drift.variation import FEWEST, Ordinary, Season, Surprise
 from penstock.monitoring.findings import Finding, Kind
 from penstock.monitoring.profiles.numbers import Numbers, quantiles
-from penstock.monitoring.profiles.profile import Column, Profile, merge
+from penstock.monitoring.profiles.profile import Column, Profile, merge_all
 from penstock.monitoring.profiles.words import Words
 
-_DAY = timedelta(days=1)
 _SHOWN = 10
 _SHARES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 _KINDS: dict[str, Kind] = {"missing": "missing", "not_finite": "numeric", "new": "new_category"}
@@ -27,13 +25,18 @@ _WORDS = {
     "not_finite": "the share of NaN and infinities",
     "level": "the level",
     "spread": "the spread",
-    "middle": "the median",
+    "low": "the share below the usual lower quartile",
+    "middle": "the share below the usual median",
+    "high": "the share below the usual upper quartile",
     "zeros": "the share of zeros",
     "shape": "the shape of the distribution",
     "new": "the share of categories never seen before",
     "mix": "the mix of categories",
     "largest": "the share of the most common category",
 }
+
+
+Floats = npt.NDArray[np.float64]
 
 
 class Seen(Record, frozen=True, kw_only=True):
@@ -56,7 +59,14 @@ class Budget(Record, frozen=True, kw_only=True):
 class _Test(NamedTuple):
     column: str
     feature: str
+    share: float
     found: Surprise
+
+
+class _Measured(NamedTuple):
+    yardstick: Yardstick
+    features: tuple[str, ...]
+    ordinary: Ordinary
 
 
 class Reference:
@@ -73,40 +83,46 @@ class Reference:
         if not windows:
             raise InputError("A reference needs at least one window.", hint="take in rows of some days first")
         self.windows = tuple(windows)
-        self.usual = reduce(merge, (window.profile for window in windows))
-        self._season = _cycle(windows)
-        self._features: dict[str, list[dict[str, Feature]]] = {
-            name: [features_of(window.profile.columns[name], column) for window in windows]
-            for name, column in self.usual.columns.items()
-        }
+        self.usual = merge_all([window.profile for window in windows])
+        self._filled = [window for window in windows if window.profile.rows]
+        self._measured: dict[tuple[str, int], _Measured] = {}
 
     @property
     def is_enough(self) -> bool:
         """Whether the windows are enough to say how they vary."""
-        return len(self.windows) >= FEWEST
+        return len(self._filled) >= FEWEST
 
-    def series(self, column: str, feature: str) -> Series | None:
-        """Return one number over the reference windows; None where some windows do not have it."""
-        found = [features.get(feature) for features in self._features[column]]
-        there = [one for one in found if one is not None]
-        if len(there) != len(self.windows):
-            return None
-        rows = np.array([max(window.profile.columns[column].rows, 1) for window in self.windows])
-        return Series(
-            np.array([one.value for one in there]),
-            np.array([one.noise for one in there]) / rows,
-            np.array([self.place(window.start) for window in self.windows]),
-        )
+    def surprises(self, window: Seen) -> dict[tuple[str, str], Surprise]:
+        """Return how each comparable number of each column compares, by column and feature."""
+        seasons = seasons_of([one.start for one in self._filled], window.start)
+        found = {}
+        for name, column in window.profile.columns.items():
+            usual = self.usual.columns.get(name)
+            if usual is None or usual.dtype != column.dtype:
+                continue
+            for feature, one in self._of_column(name, column, seasons).items():
+                found[name, feature] = one
+        return found
 
-    def place(self, start: datetime) -> int:
-        """Return the place of a window within the day or week; 0 without a season."""
-        match self._season:
-            case "week":
-                return start.weekday()
-            case "day":
-                return start.hour
-            case _:
-                return 0
+    def _of_column(self, name: str, column: Column, seasons: Sequence[Season]) -> dict[str, Surprise]:
+        measured = self._measure(name, column.numbers.bits if column.numbers is not None else 0)
+        features = measured.yardstick.measured(column, is_part=False)
+        values, noise = _row(features, measured.features)
+        found = measured.ordinary.surprises(values, noise, seasons)
+        return {feature: one for feature, one in zip(measured.features, found, strict=True) if one is not None}
+
+    def _measure(self, name: str, bits: int) -> _Measured:
+        """Return how a column ordinarily is, in bins no narrower than those of the window it is compared with."""
+        usual = self.usual.columns[name]
+        bits = min(bits, usual.numbers.bits) if usual.numbers is not None else 0
+        if (name, bits) not in self._measured:
+            columns = [window.profile.columns[name] for window in self._filled]
+            yardstick = Yardstick(usual, float(np.median([column.rows for column in columns])), bits)
+            rows = [yardstick.measured(column, is_part=True) for column in columns]
+            names = tuple(name for name in WEIGHTS if any(name in row for row in rows))
+            values, noise = zip(*(_row(row, names) for row in rows), strict=True)
+            self._measured[name, bits] = _Measured(yardstick, names, Ordinary(np.array(values), np.array(noise)))
+        return self._measured[name, bits]
 
 
 def compare(reference: Reference, window: Seen, *, budget: Budget, subject: str) -> list[Finding]:
@@ -122,16 +138,12 @@ def compare(reference: Reference, window: Seen, *, budget: Budget, subject: str)
     if not reference.is_enough or not window.profile.rows:
         return found
     tests = _tests(reference, window)
-    adjusted = holm(np.array([test.found.p for test in tests])).tolist()
-    level = budget.false_alarms / max(len(tests), 1)
     alarming: dict[str, tuple[_Test, float]] = {}
-    for test, p in zip(tests, adjusted, strict=True):
+    for test, p in zip(tests, _adjusted(tests), strict=True):
         before = alarming.get(test.column)
-        if p <= budget.false_alarms and (before is None or test.found.p < before[0].found.p):
+        if p <= budget.false_alarms and (before is None or _rank(test) < _rank(before[0])):
             alarming[test.column] = (test, p)
-    moved = [
-        _finding(reference, window.profile, test, p, level=level, subject=subject) for test, p in alarming.values()
-    ]
+    moved = [_finding(reference, window.profile, test, p, budget, subject) for test, p in alarming.values()]
     return [*found, *sorted(moved, key=lambda one: -abs(one.effect))]
 
 
@@ -139,24 +151,46 @@ def detectable(reference: Reference, window: Seen, budget: Budget) -> dict[str, 
     """Return per numeric column the smallest shift, in its spreads, that this window would have shown."""
     if not reference.is_enough or not window.profile.rows:
         return {}
-    tests = _tests(reference, window)
-    level = budget.false_alarms / max(len(tests), 1)
-    return {test.column: test.found.detectable(level) for test in tests if test.feature == "level"}
+    level = budget.false_alarms
+    return {
+        test.column: test.found.detectable(level * test.share)
+        for test in _tests(reference, window)
+        if test.feature == "level"
+    }
+
+
+def _row(features: dict[str, Feature], names: Sequence[str]) -> tuple[Floats, Floats]:
+    there = [features.get(name, Feature(np.nan, np.nan)) for name in names]
+    return np.array([one.value for one in there]), np.array([one.noise for one in there])
 
 
 def _tests(reference: Reference, window: Seen) -> list[_Test]:
-    tests = []
-    for name, column in window.profile.columns.items():
-        usual = reference.usual.columns.get(name)
-        if usual is None or usual.dtype != column.dtype:
-            continue
-        for feature, value in features_of(column, usual).items():
-            series = reference.series(name, feature)
-            if series is None:
-                continue
-            found = surprise(series, value.value, value.noise / max(column.rows, 1), reference.place(window.start))
-            tests.append(_Test(name, feature, found))
-    return tests
+    found = reference.surprises(window)
+    totals: dict[str, float] = {}
+    for column, feature in found:
+        totals[column] = totals.get(column, 0.0) + WEIGHTS[feature]
+    return [
+        _Test(column, feature, WEIGHTS[feature] / totals[column] / len(totals), one)
+        for (column, feature), one in found.items()
+    ]
+
+
+def _adjusted(tests: Sequence[_Test]) -> list[float]:
+    """Return p-values adjusted for everything that was asked, each by its share of the budget.
+
+    Holm (1979), Scand. J. Statistics 6:65-70, section 4: with weights, however the questions depend on each other.
+    """
+    adjusted, largest, left = [1.0] * len(tests), 0.0, sum(test.share for test in tests)
+    for at in sorted(range(len(tests)), key=lambda at: tests[at].found.p / tests[at].share):
+        largest = max(largest, min(tests[at].found.p / tests[at].share * left, 1.0))
+        adjusted[at] = largest
+        left -= tests[at].share
+    return adjusted
+
+
+def _rank(test: _Test) -> tuple[float, float]:
+    # Chances below what a float holds are alike; then the change in ordinary spreads decides.
+    return test.found.p / test.share, -abs(test.found.change) / test.found.error
 
 
 def _schema_findings(usual: Profile, window: Profile, subject: str) -> list[Finding]:
@@ -180,7 +214,9 @@ def _schema_findings(usual: Profile, window: Profile, subject: str) -> list[Find
     return found
 
 
-def _finding(reference: Reference, window: Profile, test: _Test, p: float, *, level: float, subject: str) -> Finding:
+def _finding(  # noqa: PLR0917 - what a finding says of a test
+    reference: Reference, window: Profile, test: _Test, p: float, budget: Budget, subject: str
+) -> Finding:
     column, usual = window.columns[test.column], reference.usual.columns[test.column]
     size = test.found.change / test.found.error
     before, after = _shown(usual), _shown(column)
@@ -194,7 +230,7 @@ def _finding(reference: Reference, window: Profile, test: _Test, p: float, *, le
         is_alarm=True,
         effect=_effect(column, usual, test),
         p=p,
-        detectable=test.found.detectable(level),
+        detectable=test.found.detectable(budget.false_alarms * test.share),
         said=said,
         evidence={
             "feature": test.feature,
@@ -234,12 +270,3 @@ def _shown_words(words: Words) -> dict[str, Any]:
     # Names of categories are what a person must see here; how many there are is bounded.
     shares = {value: number / words.count for value, number in list(words.common.items())[:_SHOWN] if words.count}
     return {"distinct": words.distinct, "common": shares}
-
-
-def _cycle(windows: Sequence[Seen]) -> str:
-    if len(windows) < 2:
-        return ""
-    step = min(later.start - before.start for before, later in itertools.pairwise(windows))
-    if step == _DAY:
-        return "week"
-    return "day" if timedelta(hours=1) <= step < _DAY and _DAY % step == timedelta(0) else ""

@@ -1,7 +1,8 @@
 """What of a profile is compared between windows: a few numbers per column, each on a scale where it varies evenly.
 
 Shares are taken as 2 asin(sqrt(share)) (Freeman and Tukey, 1950, Annals of Mathematical Statistics 21:607-611), whose
-spread is 1/sqrt(n) whatever the share; spreads and distances as logarithms.
+spread is 1/sqrt(n) whatever the share; spreads and distances as logarithms. All are smooth in the rows: a quantile of
+a column of whole numbers stays or jumps, the share of rows below it does neither.
 """
 
 import math
@@ -10,16 +11,26 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from penstock.monitoring.profiles.numbers import Numbers, quantiles, share_below
+from penstock.monitoring.profiles.bins import Histogram, coarsened, middles_of
+from penstock.monitoring.profiles.numbers import Numbers, quantiles
 from penstock.monitoring.profiles.profile import Column
 from penstock.monitoring.profiles.words import Words
 
 Floats = npt.NDArray[np.float64]
 _GRID = np.linspace(0.05, 0.95, 19)
 _MIDDLE = np.array([0.1, 0.5, 0.9])
+_QUARTERS = {"low": 0.25, "middle": 0.5, "high": 0.75}
 # 0.1 to 0.9 of a normal distribution, in standard deviations.
 _SPREAD_OF_NORMAL = 2.563
+# Numbers further from the median, in spreads, count as this far: one wild value moves nothing.
+_WILD = 20.0
 _TINY = 1e-12
+_SMALLEST_VARIANCE = 1e-6
+# How a column's part of the budget is divided: most to what moves most often.
+WEIGHTS = {
+    "missing": 2.0, "not_finite": 1.0, "level": 6.0, "spread": 2.0, "low": 1.0, "middle": 1.0, "high": 1.0,
+    "zeros": 1.0, "shape": 3.0, "new": 2.0, "mix": 5.0, "largest": 2.0,
+}  # fmt: skip
 
 
 class Feature(NamedTuple):
@@ -27,26 +38,43 @@ class Feature(NamedTuple):
 
     Attributes:
         value: On its own scale.
-        noise: Variance by chance alone for one row: that of `value` is at least `noise` / rows.
+        noise: Its variance by chance alone, if rows were independent.
     """
 
     value: float
     noise: float
 
 
-def features_of(column: Column, usual: Column) -> dict[str, Feature]:
-    """Return the comparable numbers of a column.
+class Yardstick:
+    """What windows of one column are measured with: made of all reference rows.
 
     Args:
-        column: Of the window.
-        usual: Of all reference rows: the scale, and what distances are measured from.
+        usual: The column over all reference rows.
+        rows: Rows of an ordinary window: chance moves distances of smaller ones further, which is taken off.
+        bits: Of the bins; at most those of `usual`.
     """
-    found = {"missing": Feature(_angle(column.nulls, column.rows), 1.0)}
-    if column.numbers is not None and usual.numbers is not None and usual.numbers.count:
-        found |= _of_numbers(column.numbers, usual.numbers)
-    if column.words is not None and usual.words is not None and usual.words.count:
-        found |= _of_words(column.words, usual.words)
-    return found
+
+    def __init__(self, usual: Column, rows: float, bits: int | None = None) -> None:
+        self.usual, self.rows = usual, rows
+        self._numbers: _OfNumbers | None = None
+        if usual.numbers is not None and usual.numbers.count:
+            histogram = usual.numbers.histogram
+            self._numbers = _OfNumbers(usual.numbers, histogram.bits if bits is None else min(bits, histogram.bits))
+
+    def measured(self, column: Column, *, is_part: bool) -> dict[str, Feature]:
+        """Return the comparable numbers of a column.
+
+        Args:
+            column: Of one window.
+            is_part: Its rows are among those of `usual`; distances are then from the others.
+        """
+        found = {"missing": _share(column.nulls, column.rows)}
+        small = math.sqrt(min(column.rows / self.rows, 1.0)) if self.rows else 1.0
+        if column.numbers is not None and self._numbers is not None:
+            found |= self._numbers.measured(column.numbers, small, is_part=is_part)
+        if column.words is not None and self.usual.words is not None and self.usual.words.count:
+            found |= _of_words(column.words, self.usual.words, small, is_part=is_part)
+        return found
 
 
 def scale_of(usual: Numbers) -> float:
@@ -56,59 +84,92 @@ def scale_of(usual: Numbers) -> float:
     return spread if spread > _TINY else math.sqrt(usual.variance) or 1.0
 
 
-def _of_numbers(numbers: Numbers, usual: Numbers) -> dict[str, Feature]:
-    found = {"not_finite": Feature(_angle(numbers.not_finite, numbers.not_finite + numbers.count), 1.0)}
-    if not numbers.count:
+class _OfNumbers:
+    def __init__(self, usual: Numbers, bits: int) -> None:
+        self.bits, self.count, self.scale = bits, usual.count, scale_of(usual)
+        self._centre = float(quantiles(usual, _MIDDLE)[1])
+        histogram = coarsened(usual.histogram, bits)
+        values, shares = self._values(histogram), histogram.counts / usual.count
+        mean = float(values @ shares)
+        apart = (values - mean) ** 2
+        self.variance = float(apart @ shares)
+        fourth = float((apart * apart) @ shares)
+        self.is_constant = self.variance <= _SMALLEST_VARIANCE
+        self._noise_of_spread = 0.0 if self.is_constant else max(fourth / self.variance**2 - 1, 0.1) / 4
+        below = np.cumsum(histogram.counts)
+        at = np.unique(np.searchsorted(below, _GRID * usual.count).clip(0, len(below) - 1))
+        self._edges, self._below = histogram.bins[at], below[at] / usual.count
+        self._quarters = _quarters(histogram, below)
+
+    def measured(self, numbers: Numbers, small: float, *, is_part: bool) -> dict[str, Feature]:
+        found = {"not_finite": _share(numbers.not_finite, numbers.not_finite + numbers.count)}
+        if not numbers.count:
+            return found
+        histogram = coarsened(numbers.histogram, self.bits)
+        values, shares = self._values(histogram), histogram.counts / numbers.count
+        mean = float(values @ shares)
+        variance = float((values - mean) ** 2 @ shares)
+        found["level"] = Feature(mean, max(variance, self.variance) / numbers.count)
+        if not self.is_constant:
+            spread = 0.5 * math.log(max(variance, _SMALLEST_VARIANCE))
+            found["spread"] = Feature(spread, self._noise_of_spread / numbers.count)
+        found["zeros"] = _share(numbers.zeros, numbers.count)
+        below = np.concatenate([[0], np.cumsum(histogram.counts)])
+        for name, edge in self._quarters.items():
+            found[name] = _share(int(below[np.searchsorted(histogram.bins, edge, side="right")]), numbers.count)
+        there = below[np.searchsorted(histogram.bins, self._edges, side="right")] / numbers.count
+        apart = float(np.abs(there - self._below).max()) * _from_others(numbers.count, self.count, is_part=is_part)
+        found["shape"] = _distance(apart * small, numbers.count, small)
         return found
-    scale = scale_of(usual)
-    low, middle, high = quantiles(numbers, _MIDDLE)
-    # Within these bounds one wild value moves the mean by no more than the middle of the rows does.
-    found["level"] = Feature(_clipped_mean(numbers, usual, scale), 1.0)
-    found["spread"] = Feature(math.log(max(float(high - low) / scale, 1e-3)), 1.3)
-    found["middle"] = Feature(float(middle) / scale, 1.6)
-    found["zeros"] = Feature(_angle(numbers.zeros, numbers.count), 1.0)
-    edges = np.unique(quantiles(usual, _GRID))
-    apart = np.abs(share_below(numbers, edges) - share_below(usual, edges)).max()
-    found["shape"] = Feature(math.log(max(float(apart), 0.0) + 1 / math.sqrt(numbers.count)), 0.0)
+
+    def _values(self, histogram: Histogram) -> Floats:
+        """Return the middles of the bins in spreads from the median, wild ones as far as `_WILD`."""
+        found: Floats = np.clip((middles_of(histogram) - self._centre) / self.scale, -_WILD, _WILD)
+        return found
+
+
+def _quarters(histogram: Histogram, below: npt.NDArray[np.int64]) -> dict[str, int]:
+    """Return the bins up to which a quarter, half and three quarters of the rows are; none that holds all."""
+    found: dict[str, int] = {}
+    for name, share in _QUARTERS.items():
+        at = int(np.searchsorted(below, share * below[-1]))
+        edge = int(histogram.bins[at])
+        if at < len(below) - 1 and edge not in found.values():
+            found[name] = edge
     return found
 
 
-def _of_words(words: Words, usual: Words) -> dict[str, Feature]:
+def _of_words(words: Words, usual: Words, small: float, *, is_part: bool) -> dict[str, Feature]:
     if not words.count:
         return {}
-    known = sum(words.common.get(value, 0) for value in usual.common)
-    new = max(words.count - words.rest - known, 0)
-    apart = 0.5 * sum(
-        abs(words.common.get(value, 0) / words.count - number / usual.count) for value, number in usual.common.items()
-    )
-    return {
-        "new": Feature(_angle(new, words.count), 1.0),
-        "mix": Feature(math.log(apart + 1 / math.sqrt(words.count)), 0.0),
-        "largest": Feature(_angle(_count_of_largest(words, usual), words.count), 1.0),
+    counts = np.array([words.common.get(value, 0) for value in usual.common], dtype=np.float64)
+    usuals = np.fromiter(usual.common.values(), dtype=np.float64, count=len(usual.common))
+    others = abs((words.count - counts.sum()) / words.count - (usual.count - usuals.sum()) / usual.count)
+    apart = 0.5 * (float(np.abs(counts / words.count - usuals / usual.count).sum()) + others)
+    apart *= _from_others(words.count, usual.count, is_part=is_part)
+    found = {
+        "mix": _distance(apart * small, words.count, small),
+        "largest": _share(int(counts[0]) if len(counts) else 0, words.count),
     }
+    if not usual.rest:
+        # What only this part of the reference has, the others have never seen.
+        new = counts[counts == usuals].sum() if is_part else words.count - counts.sum()
+        found["new"] = _share(int(new), words.count)
+    return found
 
 
-def _count_of_largest(words: Words, usual: Words) -> int:
-    largest = next(iter(usual.common), "")
-    return words.common.get(largest, 0)
+def _from_others(count: int, usual: int, *, is_part: bool) -> float:
+    # A window is nearer to a whole that it is part of; by exactly this much, as distances are of shares.
+    return usual / (usual - count) if is_part and usual > count else 1.0
 
 
-def _clipped_mean(numbers: Numbers, usual: Numbers, scale: float) -> float:
-    centre = float(quantiles(usual, _MIDDLE)[1])
-    spread = 20 * scale
-    mean = numbers.mean
-    if numbers.low is not None and numbers.high is not None:
-        wild = numbers.low < centre - spread or numbers.high > centre + spread
-        if wild:
-            mean = _mean_within(numbers, centre - spread, centre + spread)
-    return mean / scale
+def _distance(apart: float, count: int, small: float) -> Feature:
+    # A shorter distance than chance makes anyway is nothing to tell apart.
+    return Feature(math.log(apart + small / math.sqrt(count)), 0.0)
 
 
-def _mean_within(numbers: Numbers, low: float, high: float) -> float:
-    middles = quantiles(numbers, (np.arange(200) + 0.5) / 200)
-    return float(np.clip(middles, low, high).mean())
-
-
-def _angle(count: int, total: int) -> float:
+def _share(count: int, total: int) -> Feature:
     # A third of a row on each side keeps the scale even at 0 and 1 (Anscombe, 1948, Biometrika 35:246-254, has 3/8).
-    return 2 * math.asin(math.sqrt((count + 0.375) / (total + 0.75))) if total else 0.0
+    if not total:
+        return Feature(0.0, 1.0)
+    return Feature(2 * math.asin(math.sqrt((count + 0.375) / (total + 0.75))), 1 / total)
