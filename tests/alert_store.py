@@ -18,7 +18,7 @@ from penstock.project.alerting.deliver import Limits
 from penstock.project.workspace import Workspace, open_workspace
 from penstock.store.ledger import alerts, deliveries, windows
 
-QUICK = Limits(send_s=1.0, begin_s=2.0)
+IMPATIENT = Limits(send_s=2.0, begin_s=2.0)
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Store:
         with self.opened() as workspace:
             follow(workspace, pipeline, found, self.now)
 
-    def deliver(self, limits: Limits = QUICK) -> Delivered:
+    def deliver(self, limits: Limits | None = None) -> Delivered:
         """Send what is due."""
         with self.opened() as workspace:
             return deliver(workspace, self.now, limits=limits)

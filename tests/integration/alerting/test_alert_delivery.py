@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from alert_receivers import receiver
-from alert_store import QUICK, Store
+from alert_store import IMPATIENT, Store
 from alert_windows import DAY, finding, window
 from penstock.core.errors import NotFoundError
 from penstock.monitoring.findings import Window
@@ -132,7 +132,7 @@ def test_a_receiver_that_hangs_holds_up_nobody(tmp_path: Path, how: str) -> None
         store.policy(f'webhook = "{slow.url}"\nslack = "{quick.url}"')
         slow.answers.append(how)
         store.follow(window(0, finding()))
-        done = store.deliver()
+        done = store.deliver(IMPATIENT)
         assert (done.sent, done.failed) == (1, 1)
         assert len(quick.heard) == 1
         rows = {row.channel: row for row in store.deliveries()}
@@ -265,7 +265,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
         store.policy(f'webhook = "{hook.url}"')
         hook.answers.append(302)
         store.follow(window(0, finding()))
-        assert store.deliver(QUICK).dead == 1
+        assert store.deliver().dead == 1
         assert len(hook.heard) == 1
 
 
