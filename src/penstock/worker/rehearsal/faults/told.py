@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from penstock.project.alerting.cases import Case, case_of
+from penstock.project.alerting.why import why
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import alerts
@@ -33,7 +34,7 @@ _SPEAKS: dict[FaultName, frozenset[str]] = {
 # Steps after its end in which an alert may still be its: truth comes late, windows close at their end.
 _GRACE: dict[FaultName, int] = {"feed": 1, "genre": 2, "burst": 2, "schema": 1, "bad_release": 21}
 _BEGINNINGS = frozenset({"opened", "came back"})
-_MOST_SAID = 3
+_MOST_SAID = 2
 _EVERY = 1_000_000
 _HOUR_S = 3600.0
 
@@ -87,7 +88,7 @@ def told_faults(workspace: Workspace, plan: Plan, facts: Facts) -> tuple[Planted
                 detected=tuple(f"a{case.id}" for _, case in own),
                 delay_h=(own[0][0] - seen.since).total_seconds() / _HOUR_S if own else None,
                 contained=tuple(_CONTAINED[fault.name](seen)),
-                explained=tuple(_explained(own[0][1])) if own else (),
+                explained=tuple(_explained(workspace, own[0][1])) if own else (),
                 recovered_at=max((case.resolved_at for _, case in own if case.resolved_at is not None), default=None),
             )
         )
@@ -106,9 +107,11 @@ def _detected(seen: _Seen, cases: Sequence[Case]) -> list[tuple[datetime, Case]]
     return sorted(found, key=lambda one: (one[0], one[1].id))
 
 
-def _explained(case: Case) -> Iterator[str]:
-    yield case.found.worst.said
-    yield from [one.said for one in case.found.moved if one.said != case.found.worst.said][: _MOST_SAID - 1]
+def _explained(workspace: Workspace, case: Case) -> Iterator[str]:
+    """Return what `penstock why` says first of an alert."""
+    found = why(workspace, f"a{case.id}")
+    yield found.worst.said
+    yield from found.suspects[:_MOST_SAID]
 
 
 def _feed(seen: _Seen) -> Iterator[str]:

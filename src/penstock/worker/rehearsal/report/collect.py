@@ -1,6 +1,6 @@
 """Reads what one arm of a rehearsal recorded: decisions and runs from its ledger, rows and answers from its lake."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,11 +11,14 @@ from penstock.core.records import DatasetVersion
 from penstock.core.refs import ReleaseRef, parse_ref
 from penstock.core.settings import Cost
 from penstock.project.intake import CAUSE as INTAKE
+from penstock.project.quality import Quality as Evaluated
+from penstock.project.showing import show_run
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.serving.predictions.outcomes import outcomes_frame
 from penstock.serving.predictions.reading import feedback_frame, predictions_frame
 from penstock.store.ledger import causes, checks, datasets, events, releases, runs, triggers
-from penstock.worker.rehearsal.records import Plan
+from penstock.worker.rehearsal.records import Plan, Quality
+from penstock.worker.rehearsal.report.records import OfflineQuality
 
 _EVERY = 1_000_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,6 +49,7 @@ class Facts:
         used: CPU seconds of every run.
         versions: By dataset.
         answers: Those asked for in the rehearsal: id, at, step, key, fallback, failed.
+        offline: Every release, as its evaluation found it.
         truths: By outcome function, of answers whose truth is whole: id, at, step, key, value.
     """
 
@@ -58,6 +62,7 @@ class Facts:
     answers: pl.DataFrame
     truths: dict[str, pl.DataFrame]
     cost: Cost
+    offline: tuple[OfflineQuality, ...] = ()
 
     def live_at(self, moment: datetime) -> Live | None:
         """Return what answered at a moment."""
@@ -74,6 +79,7 @@ def collect(workspace: Workspace, plan: Plan) -> Facts:
     pipeline = plan.pipeline
     answers = _answers(workspace, plan)
     with workspace.ledger.read() as conn:
+        live = tuple(_live(conn, workspace, pipeline))
         every = runs.page(conn, pipeline=pipeline, limit=_EVERY)[::-1]
         retrains = tuple(run for run in every if run.cause != INTAKE)
         failed = {run.id: checks.failed(conn, run.id) for run in retrains}
@@ -87,11 +93,12 @@ def collect(workspace: Workspace, plan: Plan) -> Facts:
             refusals={run: tuple(one.check.name for one in found) for run, found in failed.items() if found},
             causes=tuple(causes.page(conn, pipeline=pipeline, limit=_EVERY)[::-1]),
             used=tuple(triggers.used_since(conn, pipeline, _LONG_AGO)),
-            live=tuple(_live(conn, workspace, pipeline)),
+            live=live,
             versions=versions,
             answers=answers,
             truths=_truths(workspace, pipeline, answers),
             cost=workspace.settings.policy(pipeline).cost,
+            offline=tuple(_offline(workspace, retrains, live)),
         )
 
 
@@ -106,6 +113,30 @@ def _live(conn: sa.Connection, workspace: Workspace, pipeline: str) -> Iterator[
         manifest = read_manifest(release.manifest_digest, workspace)
         made = release.made_at if release.run_id is None else runs.get(conn, release.run_id).started_at
         yield Live(str(ref), event.at, made, {name: found.version for name, found in manifest.datasets.items()})
+
+
+def _offline(workspace: Workspace, retrains: Sequence[runs.Run], live: Sequence[Live]) -> Iterator[OfflineQuality]:
+    since = {one.release: one.since for one in reversed(live)}
+    for run in retrains:
+        at = since.pop(run.release or "", None)  # the first run after which it stood is the one that made it
+        if at is not None:
+            found = [_evaluated(quality, str(run.release), at) for quality in show_run(run.id, workspace).quality]
+            yield from (one for one in found if one is not None)
+
+
+def _evaluated(quality: Evaluated, release: str, at: datetime) -> OfflineQuality | None:
+    for model in quality.models:
+        if model.role == "candidate" and model.metric == quality.metric and model.mean is not None:
+            return OfflineQuality(
+                release=release,
+                at=at,
+                evaluation=quality.evaluation,
+                metric=quality.metric,
+                model=model.model,
+                measure=Quality(mean=model.mean, low=model.low, high=model.high, n=model.n),
+                worst=quality.worst,
+            )
+    return None
 
 
 def _answers(workspace: Workspace, plan: Plan) -> pl.DataFrame:

@@ -10,12 +10,10 @@ import sqlalchemy as sa
 from penstock.core.refs import RunRef
 from penstock.core.states import RunState
 from penstock.project.alerting.cases import Case, case_of
-from penstock.project.quality import Quality as Evaluated
-from penstock.project.showing import show_run
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import alerts, causes, schema
 from penstock.worker.rehearsal.compare import compared_with, mean_of
-from penstock.worker.rehearsal.records import OTHERS, ArmName, Compared, Plan, Quality, Rehearsal
+from penstock.worker.rehearsal.records import OTHERS, ArmName, Compared, Plan, Rehearsal
 from penstock.worker.rehearsal.report.collect import Facts
 from penstock.worker.rehearsal.report.fresh import freshness
 from penstock.worker.rehearsal.report.promises import promises
@@ -25,7 +23,6 @@ from penstock.worker.rehearsal.report.records import (
     Became,
     LiveQuality,
     LiveSlice,
-    OfflineQuality,
     Report,
     Retrain,
     Skipped,
@@ -60,7 +57,7 @@ def make_report(workspace: Workspace, rehearsal: Rehearsal, facts: Mapping[ArmNa
         whole={name: _arm(found, plan, plan.start, plan.end) for name, found in arms.items()},
         differences=rehearsal.compared,
         weeks=tuple(_week(arms, number, plan, told) for number in range(-(-(plan.end - plan.start) // _WEEK))),
-        offline=tuple(_offline(workspace, arms[LOOP])),
+        offline=arms[LOOP].offline,
         alerts=told,
         newcomers=rehearsal.newcomers,
         slices=_slices(workspace, plan),
@@ -186,32 +183,6 @@ def _differences(arms: Mapping[ArmName, Facts], start: datetime, end: datetime) 
         theirs = [(name, facts.truths[outcome]) for name, facts in others if outcome in facts.truths]
         found = [compared_with(outcome, name, ours, _between(truth, start, end)) for name, truth in theirs]
         yield from (one for one in found if one.difference.mean is not None)
-
-
-def _offline(workspace: Workspace, facts: Facts) -> list[OfflineQuality]:
-    made = {live.release: live for live in facts.live}
-    found = []
-    for run in facts.retrains:
-        if run.release in made and _made(facts, run.id, run.release):
-            shown = show_run(run.id, workspace)
-            since = made[run.release or ""].since
-            found += [one for q in shown.quality if (one := _evaluated(q, run.release or "", since)) is not None]
-    return found
-
-
-def _evaluated(quality: Evaluated, release: str, at: datetime) -> OfflineQuality | None:
-    for model in quality.models:
-        if model.role == "candidate" and model.metric == quality.metric and model.mean is not None:
-            return OfflineQuality(
-                release=release,
-                at=at,
-                evaluation=quality.evaluation,
-                metric=quality.metric,
-                model=model.model,
-                measure=Quality(mean=model.mean, low=model.low, high=model.high, n=model.n),
-                worst=quality.worst,
-            )
-    return None
 
 
 def _slices(workspace: Workspace, plan: Plan) -> tuple[LiveSlice, ...]:
