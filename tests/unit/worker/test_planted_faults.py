@@ -117,16 +117,17 @@ class Named:
         return function
 
 
-def test_spoiled_code_gives_everybody_the_first_answer() -> None:
+def test_spoiled_code_answers_everybody_alike() -> None:
     """A change that a colleague could have made: the module still works, and one function forgets who asks."""
     good: dict[str, object] = {"films": Named}
     bad: dict[str, object] = {"films": Named}
     exec(CODE, good)  # noqa: S102 - a text of this file
-    exec(with_bad_answers(CODE, "recommend"), bad)  # noqa: S102 - as above
+    exec(with_bad_answers(CODE, "recommend", "user_id", 5), bad)  # noqa: S102 - as above
     asked = [function(None, user_id=user) for function in (good["recommend"], bad["recommend"]) for user in (7, 8, -1)]  # type: ignore[operator]  # defined by the text
-    assert asked == [["ö7"], ["ö8"], [], ["ö7"], ["ö7"], ["ö7"]]
+    assert asked == [["ö7"], ["ö8"], [], ["ö5"], ["ö5"], ["ö5"]]
 
 
 def test_code_that_cannot_be_spoiled_is_told() -> None:
-    with pytest.raises(InputError, match="'answer' is no plain function that returns an answer"):
-        with_bad_answers(CODE, "answer")
+    for function, field in (("answer", "user_id"), ("recommend", "k")):
+        with pytest.raises(InputError, match=f"'{function}' is no plain function with a field '{field}'"):
+            with_bad_answers(CODE, function, field, 1)

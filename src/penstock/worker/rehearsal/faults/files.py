@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -47,6 +48,11 @@ class Source:
         about = about.explode("group") if isinstance(about.schema["group"], pl.List) else about
         counts = self.rows.select(self.link).join(about, on=self.link).drop_nulls()["group"].value_counts(name="count")
         return str(counts.sort(["count", "group"], descending=[True, False])["group"][0])
+
+    def busiest(self, column: str) -> Any:
+        """Return the value of a column with most rows."""
+        counts = self.rows[column].value_counts(name="count")
+        return counts.sort(["count", column], descending=[True, False])[column][0]
 
 
 def read_source(files: Sequence[Path], key: Sequence[str]) -> Source:
@@ -117,7 +123,9 @@ def said(source: Source, fault: Fault) -> str:
         case "burst":
             return "ten times as many requests in one step"
         case "bad_release":
-            return "a change that gives everybody the first answer was in the code for one retrain, then taken back"
+            return (
+                "a person left in the code by hand, so that everybody got their answer: released once, then taken back"
+            )
 
 
 def _inverted(source: Source, rows: pl.DataFrame, fault: Fault, plan: Plan) -> pl.DataFrame:

@@ -34,6 +34,7 @@ class Ground:
         root: The project as it is: nothing is changed there.
         copy: The arm's own project.
         served: The serve function whose code is spoiled.
+        field: Its field that says who asks.
         path: The arm's own source file of the dataset with times.
         params: Run parameters by which the arm reads its files.
     """
@@ -43,6 +44,7 @@ class Ground:
     root: Path
     copy: Path
     served: Node
+    field: str
     source: Source
     path: Path
     params: dict[str, Any]
@@ -61,7 +63,9 @@ class Ground:
         is_bad = "bad_release" in on
         text = (self.root / self.served.file).read_text(encoding="utf-8")
         function = self.served.function.partition(":")[2]
-        (self.copy / self.served.file).write_text(with_bad_answers(text, function) if is_bad else text, "utf-8")
+        (self.copy / self.served.file).write_text(
+            with_bad_answers(text, function, self.field, self.source.busiest(self.field)) if is_bad else text, "utf-8"
+        )
         if is_bad and name == "policy":
             said = "a change was merged, and is released as any other"
             ask_for_retrain(workspace, self.plan.pipeline, kind="webhook", key=f"merged-{step}", said=said)
@@ -102,10 +106,12 @@ def prepare(plan: Plan, *, root: Path, folder: Path, name: ArmName) -> Ground:
         if (root / name_of_file).is_file():
             (copy / name_of_file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name_of_file, copy / name_of_file)
-    serving = next((node for node in graph.nodes if node.role == "serve"), None)
     files, source = source_of(plan, graph, root)
-    if serving is None:
-        raise InputError(f"No faults can be planted in {plan.pipeline!r}: it serves nothing.", hint=_WITHOUT)
+    asked = [(n, p.name) for n in graph.nodes if n.role == "serve" for p in n.params if p.name in source.rows.columns]
+    if not asked:
+        raise InputError(
+            f"No faults can be planted in {plan.pipeline!r}: nobody asks it by a column of its rows.", hint=_WITHOUT
+        )
     if any(fault.name == "genre" for fault in faults):
         _ = source.largest_group  # tells now what cannot be planted later
     timed = next(iter(files))
@@ -114,7 +120,7 @@ def prepare(plan: Plan, *, root: Path, folder: Path, name: ArmName) -> Ground:
     if not own.exists():
         write(spoiled(source, faults, plan, -1), own)
     params = {f"{dataset}.path": str(path) for dataset, path in (files | {timed: own}).items()}
-    return Ground(plan, faults, root, copy, serving, source, own, params)
+    return Ground(plan, faults, root, copy, *asked[0], source, own, params)
 
 
 def source_of(plan: Plan, graph: Graph, root: Path) -> tuple[dict[str, Path], Source]:
