@@ -10,6 +10,7 @@ from msgspec.structs import replace
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from alert_store import Store
 from alert_windows import DAY, FIRST, finding, window
+from penstock.core.errors import StoreError
 from penstock.project.alerting import follow
 from penstock.store.ledger import alerts, events
 
@@ -55,7 +56,11 @@ def test_of_each_cause_one_alert_is_open_by_the_ledger_itself(tmp_path: Path) ->
     store = Store(tmp_path)
     store.follow(window(0, finding()))
     (kept,) = store.alerts()
-    with store.opened() as workspace, pytest.raises(Exception, match=r"(?i)unique"), workspace.ledger.write() as conn:
+    with (
+        store.opened() as workspace,
+        pytest.raises(StoreError, match="already keeps"),
+        workspace.ledger.write() as conn,
+    ):
         alerts.put(conn, replace(kept, id=0))
 
 
