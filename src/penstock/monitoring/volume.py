@@ -4,11 +4,9 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
-
 from penstock.core.records import Record
-from penstock.monitoring.drift.variation import FEWEST, Series, surprise
 from penstock.monitoring.findings import Finding
+from penstock.monitoring.usual import log_point, surprise_of
 
 # A change by less than this factor is no broken feed, however steady it was before.
 _SMALLEST = math.log(1.5)
@@ -32,17 +30,11 @@ def volume(before: Sequence[Counted], window: Counted, *, false_alarms: float, s
         false_alarms: Share of ordinary windows that may be called unusual.
         subject: Name of the dataset, for the finding.
     """
-    if len(before) < FEWEST or not any(one.rows for one in before):
+    points = [log_point(one.start, one.rows + 1, 1 / (one.rows + 1)) for one in before]
+    found = surprise_of(points, log_point(window.start, window.rows + 1, 1 / (window.rows + 1)))
+    if found is None or found.p > false_alarms or abs(found.change) < _SMALLEST:
         return []
-    rows = np.array([one.rows for one in before], dtype=np.float64)
-    daily = all(one.start.time() == window.start.time() for one in before)
-    seasons = np.array([one.start.weekday() if daily else one.start.hour for one in before])
-    series = Series(np.log(rows + 1), 1 / (rows + 1), seasons)
-    season = window.start.weekday() if daily else window.start.hour
-    found = surprise(series, math.log(window.rows + 1), 1 / (window.rows + 1), season)
     expected = math.expm1(math.log(window.rows + 1) - found.change)
-    if found.p > false_alarms or abs(found.change) < _SMALLEST:
-        return []
     word = "Only" if found.change < 0 else "As many as"
     return [
         Finding(

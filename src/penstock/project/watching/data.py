@@ -51,9 +51,8 @@ class _Dataset:
         self.monitor = f"data:{node.name}"
         self.version = version
         self.mark = look.marks.get(self.monitor)
-        key = texts(node.options.get("key"))
-        # A column that alone names the row has a new value in every row: there is nothing to compare.
-        self.left_out = key if len(key) == 1 else ()
+        # Keys are names: each of their values is new sooner or later, and the size of a number among them says nothing.
+        self.left_out = texts(node.options.get("key"))
 
     @cached_property
     def history(self) -> History:

@@ -22,7 +22,8 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     release: str | None
     is_alarm: bool
-    profile: Profile | None
+    profile: Profile | None = None
+    digest: str | None = None
 
 
 class History:
@@ -31,15 +32,17 @@ class History:
     Args:
         look: What is known.
         monitor: Which, as "data:ratings".
+
+    Attributes:
+        rows: Rows of the windows that are recorded, by their start.
     """
 
     def __init__(self, look: Look, monitor: str) -> None:
         self._look = look
-        self._monitor = monitor
         with look.workspace.ledger.read() as conn:
             kept = windows.page(conn, look.pipeline, monitor, limit=2 * look.reference)
         self.rows = {one.start_at: one.rows for one in kept}
-        self._found: dict[datetime, Earlier] = {one.start_at: _earlier(look, one) for one in kept}
+        self._found: dict[datetime, Earlier] = {one.start_at: _earlier(one) for one in kept}
 
     def add(self, window: Window, profile: Profile | None) -> None:
         """Let later windows be compared with this one too."""
@@ -61,7 +64,17 @@ class History:
             if run >= FEWEST:
                 begin, end = place + 1 - run, place + 1
         kept = [one for place, one in enumerate(before) if place >= begin and (place < end or not one.is_alarm)]
-        return kept[-self._look.reference :]
+        return [self._with_profile(one) for one in kept[-self._look.reference :]]
+
+    def _with_profile(self, one: Earlier) -> Earlier:
+        if one.profile is None and one.digest is not None:
+            try:
+                found = decode_profile(self._look.workspace.blobs.read(one.digest))
+            except (DamagedError, InputError):  # lost, or of another version: the others still tell what is ordinary
+                found = None
+            one = msgspec.structs.replace(one, profile=found, digest=None)
+            self._found[one.start] = one
+        return one
 
 
 def seen(earlier: Sequence[Earlier], like: Profile) -> list[Seen]:
@@ -97,11 +110,7 @@ def told(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(msgspec.structs.replace(finding, is_alarm=False) for finding in findings)
 
 
-def _earlier(look: Look, kept: windows.KeptWindow) -> Earlier:
-    profile = None
-    if kept.profile is not None:
-        try:
-            profile = decode_profile(look.workspace.blobs.read(kept.profile))
-        except (DamagedError, InputError):  # lost, or of another version: the other windows still tell what is ordinary
-            profile = None
-    return Earlier(start=kept.start_at, rows=kept.rows, release=kept.release, is_alarm=kept.is_alarm, profile=profile)
+def _earlier(kept: windows.KeptWindow) -> Earlier:
+    return Earlier(
+        start=kept.start_at, rows=kept.rows, release=kept.release, is_alarm=kept.is_alarm, digest=kept.profile
+    )

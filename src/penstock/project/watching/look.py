@@ -7,7 +7,7 @@ from penstock.core.records import Record
 from penstock.core.settings import LoopPolicy
 from penstock.monitoring.findings import Window
 from penstock.monitoring.profiles.profile import Profile
-from penstock.pipeline.graph import Role
+from penstock.pipeline.graph import Role, texts
 from penstock.project.workspace import Workspace
 from penstock.releases.manifest import Manifest
 from penstock.store.ledger.releases import Release
@@ -61,9 +61,19 @@ class Look:
         weights: dict[Role, int] = {"dataset": 1, "serve": 3, "outcome": 1}
         return 0 if self.manifest is None else sum(weights.get(node.role, 0) for node in self.manifest.graph.nodes)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Columns that are keys of datasets: their values are names, and no amounts."""
+        nodes = () if self.manifest is None else self.manifest.graph.nodes
+        return frozenset(key for node in nodes if node.role == "dataset" for key in texts(node.options.get("key")))
+
     def floor(self, moment: datetime) -> datetime:
         """Return the start of the window that holds a moment."""
         return EPOCH + (moment - EPOCH) // self.step * self.step
+
+    def start_of(self, number: int) -> datetime:
+        """Return the start of the window of this number, counted from the epoch."""
+        return EPOCH + number * self.step
 
     def spans(self, since: datetime) -> list[tuple[datetime, datetime]]:
         """Return the closed windows (end <= now) that start at `since` or later, aligned to the epoch."""
