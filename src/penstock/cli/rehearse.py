@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.text import Text
 
 from penstock.cli.options import HERE, AsJson, Params, Project, Quiet, read_params, read_time
-from penstock.cli.tables import counted, grid, indented, open_console, write_json
+from penstock.cli.tables import grid, indented, open_console, write_json
 from penstock.core.errors import InputError
 from penstock.core.settings import parse_duration
 from penstock.project.targets import find_graph
@@ -20,7 +20,11 @@ from penstock.worker.rehearsal.driver import Place
 from penstock.worker.rehearsal.driver import Progress as Told
 from penstock.worker.rehearsal.driver import rehearse as do_rehearse
 from penstock.worker.rehearsal.faults.plans import parse_faults
-from penstock.worker.rehearsal.records import OTHERS, Arm, ArmName, Compared, Newcomer, Plan, Quality, Rehearsal
+from penstock.worker.rehearsal.records import OTHERS, ArmName, Plan
+from penstock.worker.rehearsal.report.records import Report
+from penstock.worker.rehearsal.report.tell import tell as tell_report
+from penstock.worker.rehearsal.report.words import heading, summary
+from penstock.worker.rehearsal.report.write import write_report
 from penstock.worker.rehearsal.source import data_params
 
 _WEEK_S = 7 * 86_400.0
@@ -62,11 +66,8 @@ def rehearse(
         penstock rehearse movies --from 2025-03-15 --weeks 8
         penstock rehearse movies --from 2013-05-01 --data ../shared/data/movietweetings -p recommender.weeks=3
         penstock rehearse churn --from 2025-01-01 --step 6h --against never --json
+        penstock rehearse movies --from 2025-03-15 --weeks 12 --plant feed,genre,burst,schema,bad_release
     """
-    step_s = parse_duration(step)
-    steps = int(weeks * _WEEK_S // step_s) if step_s > 0 else 0
-    if not steps:
-        raise InputError(f"--step {step!r} is longer than the rehearsal.", hint="say a shorter one, as 1d or 6h")
     begin = read_time(start, option="--from")
     if begin is None:
         raise ValueError("an option that must be given was not")
@@ -76,18 +77,28 @@ def rehearse(
         if data is not None:
             params = {**data_params(find_graph(workspace, pipeline), data), **params}
     plan = Plan(
-        pipeline=pipeline, start=begin, steps=steps, step_s=step_s, asks=asks, seed=seed, params=params,
+        pipeline=pipeline, start=begin, steps=_steps(step, weeks), step_s=parse_duration(step), asks=asks, seed=seed, params=params,
         others=_others(against), plant=() if plant is None else parse_faults(plant),
     )  # fmt: skip
     folder = (out or root / f"rehearsal-{pipeline}").resolve()
     console = open_console(is_error=as_json)
     with _watching(console, plan, is_quiet=quiet) as tell:
         found = do_rehearse(plan, Place(root=root, folder=folder), tell)
+    report = tell_report(folder, root=root)
+    write_report(report, folder)
     if as_json:
         write_json(found)
     else:
-        print_rehearsal(console, found, folder)
+        print_rehearsal(console, report, folder)
     return 0
+
+
+def _steps(step: str, weeks: int) -> int:
+    step_s = parse_duration(step)
+    steps = int(weeks * _WEEK_S // step_s) if step_s > 0 else 0
+    if not steps:
+        raise InputError(f"--step {step!r} is longer than the rehearsal.", hint="say a shorter one, as 1d or 6h")
+    return steps
 
 
 def _others(text: str) -> tuple[ArmName, ...]:
@@ -132,38 +143,8 @@ class _Tell:
             self._console.print(Text(said), soft_wrap=True)
 
 
-def print_rehearsal(console: Console, found: Rehearsal, folder: Path) -> None:
+def print_rehearsal(console: Console, report: Report, folder: Path) -> None:
     """Print what a rehearsal came to."""
-    plan = found.plan
-    heading = f"Rehearsed {plan.pipeline} from {plan.start:%Y-%m-%d} to {plan.end:%Y-%m-%d}: no command was given."
-    console.print(Text(heading, style="bold"), soft_wrap=True)
-    console.print(indented(grid("whole", "right", "right", "right", "fold"), [_row(arm) for arm in found.arms]))
-    for line in [*map(_compared, found.compared), *map(_newcomer, found.newcomers)]:
-        console.print(Text("  ").append(line), soft_wrap=True)
-    console.print(Text(f"The record is in {folder}/record.json."), soft_wrap=True)
-
-
-def _row(arm: Arm) -> list[str]:
-    quality = "; ".join(f"{name} {_figure(value)}" for name, value in arm.quality.items())
-    retrains = f"{counted(arm.retrains, 'retrain')}, {arm.skipped} skipped"
-    asked = sum(step.asked for step in arm.asked)
-    return [arm.name, retrains, counted(len(arm.releases), "release"), counted(asked, "answer"), quality]
-
-
-def _compared(found: Compared) -> str:
-    share = "" if found.retrains is None else f", with {found.retrains:.0%} of its retrains"
-    return f"{found.outcome}: {_figure(found.difference)} better than {found.other}{share}"
-
-
-def _newcomer(found: Newcomer) -> str:
-    days = "" if found.days is None else f", {found.days:.1f} days after its first row on average"
-    soon = found.waited.get("1", 0)
-    return f"{found.column}: {found.new:,} new, {found.known:,} known to a release{days}, {soon:,} within one cycle"
-
-
-def _figure(value: Quality) -> str:
-    if value.mean is None:
-        return "unknown"
-    if value.low is None or value.high is None:
-        return f"{value.mean:.4f} (n {value.n:,})"
-    return f"{value.mean:.4f} ({value.low:.4f} to {value.high:.4f}, n {value.n:,})"
+    console.print(Text(f"{heading(report)} No command was given.", style="bold"), soft_wrap=True)
+    console.print(indented(grid("whole", "fold"), [list(line) for line in summary(report)]))
+    console.print(Text(f"The report is in {folder}/report.html (and report.md, report.json)."), soft_wrap=True)
