@@ -77,19 +77,15 @@ def rehearse(
         if data is not None:
             params = {**data_params(find_graph(workspace, pipeline), data), **params}
     plan = Plan(
-        pipeline=pipeline, start=begin, steps=_steps(step, weeks), step_s=parse_duration(step), asks=asks, seed=seed, params=params,
-        others=_others(against), plant=() if plant is None else parse_faults(plant),
+        pipeline=pipeline, start=begin, steps=_steps(step, weeks), step_s=parse_duration(step), asks=asks, seed=seed,
+        params=params, others=_others(against), plant=() if plant is None else parse_faults(plant),
     )  # fmt: skip
     folder = (out or root / f"rehearsal-{pipeline}").resolve()
     console = open_console(is_error=as_json)
     with _watching(console, plan, is_quiet=quiet) as tell:
         found = do_rehearse(plan, Place(root=root, folder=folder), tell)
-    report = tell_report(folder, root=root)
-    write_report(report, folder)
-    if as_json:
-        write_json(found)
-    else:
-        print_rehearsal(console, report, folder)
+    write_report(report := tell_report(folder, root=root), folder)
+    write_json(found) if as_json else print_rehearsal(console, report, folder)
     return 0
 
 
