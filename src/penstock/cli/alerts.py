@@ -160,7 +160,7 @@ def _rows(one: Shown, now: datetime) -> list[tuple[str, str]]:
         ("how sure", "; ".join(sure)),
         ("release", one.release or ""),
         *(("also", said) for said in one.moved[1:4]),
-        *(("follows", said) for said in one.also_seen),
+        *(("also seen", said) for said in one.also_seen),
         *(("done", said) for said in one.done[1:]),
         *(("unheard", said) for said in one.unheard),
         ("judged", judged or ""),

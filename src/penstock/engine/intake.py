@@ -16,6 +16,7 @@ from penstock.core.states import AttemptState
 from penstock.engine.arguments import arguments_of, function_of
 from penstock.engine.holding import held_back
 from penstock.engine.protocol import Result, Task
+from penstock.engine.served import read_of, served, takes_served, without_rows
 from penstock.pipeline.graph import texts
 from penstock.pipeline.params import bind_params
 from penstock.store import codecs
@@ -34,7 +35,9 @@ def take_in(task: Task) -> Result:
     table = _table(task)
     previous = table.latest()
     _refuse_changed_identity(task, previous)
-    batches, cursor = _batches(task, table, previous)
+    read = read_of(task)
+    value = _value(task, previous)
+    batches, cursor = _batches(task, table, previous, value)
     columns, batches = _columns_of(batches, previous)
     rules = IntakeRules(
         key=texts(task.node.options.get("key")),
@@ -43,6 +46,7 @@ def take_in(task: Task) -> Result:
         expected_version=previous.version if previous is not None else 0,
         cursor=cursor,
         taken_at=datetime.fromisoformat(task.extra["taken_at"]),
+        empty=without_rows(value) if takes_served(task.node) else None,
     )
     version = table.intake(batches, rules)
     found = version or previous
@@ -55,7 +59,7 @@ def take_in(task: Task) -> Result:
         id=task.id,
         state=AttemptState.SUCCEEDED,
         dataset=found,
-        checks=(_schema_check(task.node.name, table, found),),
+        checks=(_schema_check(task.node.name, table, found, read),),
         facts={"is_new": version is not None},
     )
 
@@ -136,14 +140,14 @@ def _value(task: Task, previous: DatasetVersion | None) -> object:
     function = function_of(task)
     words = {"since": since(previous), "now": datetime.fromisoformat(task.extra["now"])}
     given = {edge.argument: words[edge.source] for edge in task.node.edges if edge.source in words}
+    given |= served(task, function)
     faults.point("attempt_in_user_code")
     return function(**given, **bind_params(function, task.params))
 
 
 def _batches(
-    task: Task, table: Table, previous: DatasetVersion | None
+    task: Task, table: Table, previous: DatasetVersion | None, value: object
 ) -> tuple[Iterator[Any], Callable[[], Any] | None]:
-    value = _value(task, previous)
     if task.extra.get("as_of") is not None and task.node.options.get("time") is not None:
         return held_back(sources.to_batches(value, None)[0], task, since(previous)), None
     batches, cursor = sources.to_batches(value, since(previous))
@@ -216,7 +220,7 @@ def _contract(task: Task, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     return contract
 
 
-def _schema_check(name: str, table: Table, version: DatasetVersion) -> CheckResult:
+def _schema_check(name: str, table: Table, version: DatasetVersion, read: dict[str, str]) -> CheckResult:
     aside = f"; {version.rows_quarantined} rows set aside" if version.rows_quarantined else ""
     return CheckResult(
         name=f"schema:{name}",
@@ -228,5 +232,6 @@ def _schema_check(name: str, table: Table, version: DatasetVersion) -> CheckResu
             "quarantined": version.rows_quarantined,
             "reasons": version.reasons,
             "notes": list(table.notes(version)),
+            **({"read": read} if read else {}),
         },
     )

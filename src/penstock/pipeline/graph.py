@@ -30,6 +30,8 @@ _ROWS: dict[str, RowsForm] = {
     "pyarrow.Table": "arrow",
 }
 WORDS = frozenset({"since", "now", "champion", "model", "predictions"})
+# What a dataset may take of the pipeline's own service. Elsewhere "feedback" is a name like any other.
+SERVED = frozenset({"predictions", "feedback"})
 
 
 class Param(Record, frozen=True, kw_only=True):

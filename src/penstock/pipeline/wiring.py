@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from penstock.pipeline.annotations import Annotation, meets
 from penstock.pipeline.drafts import EMPTY, TITLES, Draft, Mistakes, Slot
-from penstock.pipeline.graph import WORDS, Edge, Form, Role
+from penstock.pipeline.graph import SERVED, WORDS, Edge, Form, Role
 from penstock.pipeline.params import near_miss
 from penstock.pipeline.validate import REQUESTED
 
@@ -17,7 +17,8 @@ _LAWFUL: dict[str, frozenset[Role]] = {
     "now": frozenset({"dataset", "step", "model", "baseline", "evaluate", "check", "outcome"}),
     "champion": frozenset({"step", "model", "evaluate", "check"}),
     "model": frozenset({"evaluate"}),
-    "predictions": frozenset({"outcome"}),
+    "predictions": frozenset({"outcome", "dataset"}),
+    "feedback": frozenset({"dataset"}),
 }
 _GIVING: frozenset[Role] = frozenset({"dataset", "step", "model", "baseline", "evaluate"})
 _FRAME = Annotation("polars.LazyFrame")
@@ -80,7 +81,7 @@ class Wiring:
         return tuple(edge for edge in found if edge is not None)
 
     def _edge(self, draft: Draft, slot: Slot) -> Edge | None:
-        if slot.name in WORDS:
+        if slot.name in WORDS or (draft.role == "dataset" and slot.name in SERVED):
             return self._word(draft, slot)
         if slot.name == draft.each:
             return Edge(argument=slot.name, source=slot.name, node="", form="key")
@@ -123,7 +124,7 @@ class Wiring:
             return f"needs {slot.name!r}, but that is a {TITLES[node.role].lower()}, which gives nothing to take."
         known = [*self._sources, *(word for word, roles in _LAWFUL.items() if draft.role in roles)]
         if draft.role == "dataset":
-            known = ["since", "now"]
+            known = ["since", "now", *sorted(SERVED)]
         near = near_miss(slot.name, [name for name in known if name != draft.name])
         hint = f" Did you mean {near!r}?" if near else f" There is {', '.join(known[:8])}." if known else ""
         return f"needs {slot.name!r}, which nothing in pipeline {self._pipeline!r} provides.{hint}"

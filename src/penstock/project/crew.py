@@ -22,6 +22,11 @@ from penstock.serving.processes.staying import Order
 class Crew(Protocol):
     """Who does what this process must not do itself."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether its processes stay between pieces of work."""
+        ...
+
     def engine(self, name: str, settings: Settings, workers: int | None) -> Engine:
         """Return a started engine; the caller closes it.
 
@@ -49,6 +54,8 @@ class Crew(Protocol):
 class Fresh:
     """A process for each piece of work: nothing of one is left for the next."""
 
+    stays: bool = False
+
     def engine(self, name: str, settings: Settings, workers: int | None) -> Engine:
         """Return a started engine; the caller closes it."""
         return engines.make(name, settings, workers)
@@ -73,6 +80,7 @@ class Fresh:
 class Kept:
     """Processes that stay between pieces of work, so that user code is imported once; for one thread."""
 
+    stays: bool = True
     _engines: dict[tuple[str, int | None], "_Staying"] = field(default_factory=dict)
     _asked: tuple[str, "subprocess.Popen[bytes]"] | None = None
 

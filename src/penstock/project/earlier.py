@@ -35,7 +35,7 @@ SHARE = 0.1
 _LOOK_S = 0.2
 
 
-def judge_earlier(workspace: Workspace, report: RunReport, *, most: int) -> int:
+def judge_earlier(workspace: Workspace, report: RunReport, *, most: int, share: float = SHARE) -> int:
     """Judge earlier releases as a run has judged its candidate and the champion; return how many were.
 
     What that uses counts as use of the run.
@@ -44,6 +44,7 @@ def judge_earlier(workspace: Workspace, report: RunReport, *, most: int) -> int:
         workspace: The project.
         report: A run of this process that reached its evaluation.
         most: Most earlier releases, the champion that the run was compared with aside.
+        share: Of what the run used, how much of it again may be spent on them, in CPU seconds.
 
     Raises:
         StoreError: The store is away.
@@ -57,8 +58,8 @@ def judge_earlier(workspace: Workspace, report: RunReport, *, most: int) -> int:
         found = _comparable(conn, report, own)
         used = attempts.of_run(conn, report.run_id)
     once_s = max((a.cpu_s or 0.0 for a in used if a.node == evaluation.name), default=0.0)
-    affordable = int(SHARE * sum(a.cpu_s or 0.0 for a in used) / once_s) if once_s else 0
-    chosen = found[: min(most, affordable)]
+    affordable = share * sum(a.cpu_s or 0.0 for a in used) / once_s if once_s else 0.0
+    chosen = found[: int(min(most, affordable))]
     if not chosen:
         return 0
     engine = workspace.crew.engine(workspace.settings.engine, workspace.settings, 1)

@@ -6,14 +6,18 @@ The process that does so also looks for faster equivalents of the release's mode
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from penstock.checks.answers import same_answers
+from penstock.core.errors import StepError
 from penstock.core.records import CheckResult, Record
-from penstock.project.workspace import Workspace
+from penstock.project.asking import ask_process
+from penstock.project.workspace import Workspace, released_code
 from penstock.releases.manifest import Manifest, StandIn, encode_manifest
+from penstock.serving.processes.staying import ProveOrder
 
 PROOF = "same_answers"
 STAND_INS = "faster_equivalents"
@@ -44,20 +48,31 @@ def prove(manifest: Manifest, workspace: Workspace) -> Proof:
     if not manifest.graph.nodes or not any(n.role == "serve" for n in manifest.graph.nodes):
         return _proof("the pipeline has no serve function, so there is nothing to prove", passed=True)
     digest = workspace.blobs.put(encode_manifest(manifest))
-    command = [sys.executable, "-P", "-m", "penstock.serving.processes.prove", os.fspath(workspace.home), digest]
-    done = subprocess.run(command, cwd=workspace.settings.root, capture_output=True, check=False)
-    lines = done.stdout.splitlines()
+    lines, ended = _asked(manifest, digest, workspace)
     if not lines:
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return _proof(f"the serving process ended with {done.returncode}: {' '.join(last)}", passed=False)
+        return _proof(f"the serving process ended with {ended}", passed=False)
     envelope: dict[str, Any] = msgspec.json.decode(lines[0])
     if "error" in envelope:
         return _proof(f"the release cannot be served: {envelope['error']}", passed=False)
     check = _same(manifest, envelope["answers"])
     # A library that dies while it converts a model costs the equivalent, not the release.
-    ended = _StandIns(error=f"the process that looked for equivalents ended with {done.returncode}")
-    found = msgspec.json.decode(lines[1], type=_StandIns) if len(lines) > 1 else ended
+    none = _StandIns(error=f"the process that looked for equivalents ended with {ended}")
+    found = msgspec.json.decode(lines[1], type=_StandIns) if len(lines) > 1 else none
     return Proof(check=check, stand_ins=found.stand_ins, measured=_measured(found))
+
+
+def _asked(manifest: Manifest, digest: str, workspace: Workspace) -> tuple[list[bytes], str]:
+    """Return what the serving process said, line by line, and how it ended."""
+    if workspace.crew.stays:
+        order = ProveOrder(home=os.fspath(workspace.home), manifest=digest)
+        code = os.fspath(released_code(manifest, workspace))
+        with suppress(StepError):  # it died: a process of its own shows of what
+            told = ask_process("penstock.serving.processes.prove", order, list[msgspec.Raw], workspace, code=code)
+            return [bytes(part) for part in told], "0"
+    command = [sys.executable, "-P", "-m", "penstock.serving.processes.prove", os.fspath(workspace.home), digest]
+    done = subprocess.run(command, cwd=workspace.settings.root, capture_output=True, check=False)
+    last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return done.stdout.splitlines(), f"{done.returncode}: {' '.join(last)}"
 
 
 def _same(manifest: Manifest, found: dict[str, list[Any]]) -> CheckResult:

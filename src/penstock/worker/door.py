@@ -9,12 +9,13 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
+import anyio.to_thread
 import msgspec
 import structlog
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -33,6 +34,7 @@ PATH = "/pipelines/{name}/retrain"
 MOST_BODY_BYTES = 8192
 MOST_WAITING = 100
 _BODY_S = 10.0
+_LEDGER_S = 5.0
 _LONGEST_REASON = 200
 _KEY = re.compile(r"[!-~]{1,128}")
 
@@ -135,7 +137,12 @@ class Door:
         retry_s = self._allowance.take()
         if retry_s:
             raise _Refusal(429, "too_many", "Too many requests.", "ask less often", retry_s=retry_s)
-        return await run_in_threadpool(self._ask, str(request.path_params["name"]), key, body.reason)
+        ask = partial(self._ask, str(request.path_params["name"]), key, body.reason)
+        try:
+            with anyio.fail_after(_LEDGER_S):
+                return await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        except TimeoutError:  # a store that is away is waited for longer than a caller waits
+            raise _away("The ledger does not answer.") from None
 
     def _admit(self, headers: Mapping[bytes, bytes]) -> None:
         try:
@@ -167,9 +174,9 @@ class Door:
         except NotFoundError as error:
             raise _Refusal(404, "not_found", error.message, "ask for one that is released or scheduled") from None
         except StoreError:
-            raise _Refusal(503, "store_away", "The wish could not be recorded.", "send it again", retry_s=5) from None
+            raise _away("The wish could not be recorded.") from None
         if found is None:
-            raise _Refusal(503, "store_away", "The wish is not recorded.", "send it again", retry_s=5)
+            raise _away("The wish is not recorded.")
         if is_new:
             _events.info("retrain_asked", pipeline=pipeline, cause=found.name)
             self._on_asked()
@@ -218,6 +225,10 @@ async def _bytes_of(request: Request) -> bytes:
         if len(found) > MOST_BODY_BYTES:
             raise _too_large()
     return found
+
+
+def _away(message: str) -> _Refusal:
+    return _Refusal(503, "store_away", message, "send it again with the same key: it is one wish", retry_s=5)
 
 
 def _too_large() -> _Refusal:

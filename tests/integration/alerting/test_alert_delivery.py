@@ -34,7 +34,7 @@ def storm(count: int, day: int = 0) -> list[Window]:
 
 def test_opened_and_resolved_arrive_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """M5: a webhook hears of both, each once, signed over id, time and body, and says what, since when, what next."""
-    monkeypatch.setenv("PENSTOCK_WEBHOOK_SECRET", "s3cret")
+    monkeypatch.setenv("PENSTOCK_ALERT_SECRET", "s3cret")
     store = Store(tmp_path)
     with receiver() as hook:
         store.policy(f'webhook = "{hook.url}"')
@@ -236,7 +236,7 @@ def test_secrets_are_in_no_log_and_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An address of Slack is a secret, and so is what signs: neither is logged or kept when sending fails."""
-    monkeypatch.setenv("PENSTOCK_WEBHOOK_SECRET", "canary-secret")
+    monkeypatch.setenv("PENSTOCK_ALERT_SECRET", "canary-secret")
     store = Store(tmp_path)
     port = _free_port()
     store.policy(f'webhook = "http://127.0.0.1:{port}/canary-path"\nslack = "https://canary-host.invalid/canary-path"')

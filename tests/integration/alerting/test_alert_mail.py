@@ -60,8 +60,8 @@ def test_opened_and_resolved_are_one_conversation(tmp_path: Path) -> None:
     assert opened["References"] == resolved["References"]
     assert opened["Message-ID"] != resolved["Message-ID"]
     text = opened.get_content()
-    assert "what:     ratings.rating moved by 0.5" in text
-    assert "next:     penstock why a1" in text
+    assert "what:      ratings.rating moved by 0.5" in text
+    assert "next:      penstock why a1" in text
 
 
 def test_a_password_goes_over_starttls(

@@ -7,6 +7,8 @@ lower bound. Many series are judged at once, each by the season that explains it
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +44,8 @@ class Surprise(NamedTuple):
         return self.error * (student_quantile(1 - level / 2, self.degrees) + student_quantile(_POWER, self.degrees))
 
 
-class Season(NamedTuple):
+@dataclass(frozen=True)
+class Season:
     """One way in which windows may depend on when they are: what each of them is regressed on.
 
     Attributes:
@@ -52,6 +55,11 @@ class Season(NamedTuple):
 
     before: Floats
     now: Floats
+
+    @cached_property
+    def inverse(self) -> Floats:
+        """What gives the weights of a regression on `before`; the same for every series."""
+        return np.linalg.pinv(self.before)
 
 
 class Ordinary:
@@ -101,7 +109,7 @@ class Ordinary:
         best: list[tuple[float, _Fit]] = []
         for season in seasons:
             used = season.before.shape[1]
-            inverse = np.linalg.pinv(season.before)
+            inverse = season.inverse
             weights = inverse @ self._values
             residuals = self._values - season.before @ weights
             squares = (residuals**2).sum(axis=0)

@@ -51,9 +51,10 @@ def counted(hashes: Hashes) -> Counted:
     return Counted(left[rows[often]], counts[often], floor - 1, fewest(hashes, float(likely)))
 
 
-def values_at(text: pl.Series, rows: Integers) -> pl.Series:
+def values_at(text: pl.Series, rows: Integers) -> list[str]:
     """Return the values of some rows."""
-    return text.gather(pl.Series(rows, dtype=pl.UInt32))
+    found: list[str] = text.gather(rows).to_list()
+    return found
 
 
 def _rounds(hashes: Hashes, buckets: Integers) -> tuple[Integers, Integers]:

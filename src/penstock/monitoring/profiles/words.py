@@ -56,23 +56,24 @@ def words_of(series: pl.Series, most: int = MOST) -> Words:
     hashes = hashes_of(text)
     found = counted(hashes)
     # Ties are broken by the value, so that the same rows give the same profile.
-    table = pl.DataFrame({"value": values_at(text, found.rows), "count": found.counts})
-    table = table.sort("count", "value", descending=[True, False])
+    ranked = sorted(zip(values_at(text, found.rows), found.counts.tolist(), strict=True), key=_by_count)
+    lengths = [len(value) for value, _ in ranked]
     common: dict[str, int] = {}
-    for value, number in table.head(most).iter_rows():
+    for value, number in ranked[:most]:
         common[value[:_LONGEST]] = common.get(value[:_LONGEST], 0) + number
-    lengths = table["value"].str.len_chars()
-    is_cut = (lengths > _LONGEST).any()
-    length = (lengths * table["count"]).sum() if not found.missed else text.str.len_chars().cast(pl.UInt64).sum()
-    is_whole = table.height <= most and not found.missed and not is_cut
-    dropped = int(table["count"][most]) if table.height > most else 0
+    is_whole = len(ranked) <= most and not found.missed and max(lengths, default=0) <= _LONGEST
+    dropped = ranked[most][1] if len(ranked) > most else 0
+    if found.missed:
+        length = int(text.str.len_chars().cast(pl.UInt64).sum())
+    else:
+        length = sum(one * number for one, (_, number) in zip(lengths, ranked, strict=True))
     kept = fewest(found.hashes, len(found.hashes))
     return Words(
         count=len(series),
         common=common,
         rest=len(series) - sum(common.values()),
         missed=max(found.missed, dropped),
-        distinct=table.height if not found.missed else estimated(kept),
+        distinct=len(ranked) if not found.missed else estimated(kept),
         length_mean=float(length) / len(series),
         hashes=b"" if is_whole else kept.astype("<u8").tobytes(),
         hashed_by=0 if is_whole else hashing(),
@@ -114,8 +115,12 @@ def joined_words(parts: Sequence[Words], most: int = MOST) -> Words:
 
 def _most(totals: Mapping[str, int], most: int) -> tuple[dict[str, int], int]:
     """Return the most common values, and how often the first occurs that is not among them."""
-    ranked = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(totals.items(), key=_by_count)
     return dict(islice(ranked, most)), ranked[most][1] if len(ranked) > most else 0
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
 
 
 def _union(parts: Sequence[Words]) -> Hashes | None:

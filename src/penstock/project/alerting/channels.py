@@ -23,7 +23,7 @@ from penstock.core.errors import InputError
 from penstock.core.records import Record
 from penstock.core.settings import AlertPolicy, read_secret
 
-WEBHOOK_SECRET, SMTP_PASSWORD = "PENSTOCK_WEBHOOK_SECRET", "PENSTOCK_SMTP_PASSWORD"  # names of variables
+WEBHOOK_SECRET, SMTP_PASSWORD = "PENSTOCK_ALERT_SECRET", "PENSTOCK_SMTP_PASSWORD"  # names of variables
 _AGAIN = frozenset({408, 409, 425, 429})  # refusals that another try may not meet
 _LONGEST_TEXT = 2900  # of a block of Slack, which takes 3000
 

@@ -117,7 +117,7 @@ def _digest(batch: Batch, known: Mapping[int, Alert], keys: Mapping[Due, str], n
         thread=key,
         kind="alerts.digest",
         title=f"{whose}: {opened} alerts opened, {resolved} resolved",
-        text="\n".join([*text, "next:     penstock alerts"]),
+        text="\n".join([*text, "next:      penstock alerts"]),
         at=max(known[row.alert_id].seen_at for row in ordered),
         sent_at=now,
         data={"opened": opened, "resolved": resolved, "left_out": left, "keys": sorted(keys.values()), "alerts": said},

@@ -143,11 +143,11 @@ def lines(said: Summary) -> list[str]:
         ("how sure", "; ".join(part for part in (sure, budget) if part)),
         ("release", said.release or ""),
         ("also", "; ".join(said.moved[1:])),
-        ("follows", "; ".join(said.also_seen)),
+        ("also seen", "; ".join(said.also_seen)),
         ("done", "; ".join(said.done)),
         ("next", said.next),
     ]
-    return [f"{name + ':':<10}{text}" for name, text in rows if text]
+    return [f"{name + ':':<11}{text}" for name, text in rows if text]
 
 
 def clean(text: str) -> str:

@@ -1,19 +1,18 @@
 """When rows of a dataset arrive: how old its newest row ordinarily gets, and whether a window can still gain rows."""
 
+import itertools
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from penstock.core.records import DatasetVersion
+from penstock.monitoring.freshness import ordinary_wait
 from penstock.project.watching.look import Look
 from penstock.serving.predictions.typed import as_time
 from penstock.store.lake import since
 from penstock.store.ledger import datasets
 
 INTAKES = 56
-_FEWEST = 3
-# One in twenty waits is longer than what counts as ordinary: a feed that was down once must not hide the next time.
-_ORDINARY = 0.95
-MARGIN = 1.25
+_MARGIN = 1.25
 
 
 def newest_row_at(version: DatasetVersion) -> datetime | None:
@@ -28,20 +27,18 @@ def versions_of(look: Look, dataset: str) -> list[DatasetVersion]:
         return datasets.recent(conn, look.pipeline, dataset, limit=INTAKES + 1)
 
 
-def ordinary_age(versions: Sequence[DatasetVersion]) -> timedelta | None:
-    """Return how old the newest row ordinarily gets before newer ones come; None before four intakes are known.
+def waits_of(versions: Sequence[DatasetVersion]) -> list[timedelta]:
+    """Return how old the newest row was each time that newer ones came; of a dataset without time, since the last.
 
     Args:
         versions: Oldest first.
     """
-    ages = []
-    for i in range(1, len(versions)):
-        known, taken_at = newest_row_at(versions[i - 1]), versions[i].taken_at
-        if known is not None and taken_at is not None and versions[i].rows_added:
-            ages.append(taken_at - known)
-    if len(ages) < _FEWEST:
-        return None
-    return max(sorted(ages)[int(_ORDINARY * (len(ages) - 1) + 0.5)], timedelta(0))
+    waits = []
+    for before, after in itertools.pairwise(versions):
+        known = newest_row_at(before) or before.taken_at
+        if known is not None and after.taken_at is not None and after.rows_added:
+            waits.append(after.taken_at - known)
+    return waits
 
 
 class Arrival:
@@ -78,7 +75,7 @@ class Arrival:
     def _wait(self) -> timedelta | None:
         """Return how long after its end a window without newer rows is waited for."""
         if not self._is_asked:
-            age = ordinary_age(versions_of(self._look, self._version.dataset))
-            self._overdue = None if age is None else max(age * MARGIN - self._look.step, timedelta(0))
+            age = ordinary_wait(waits_of(versions_of(self._look, self._version.dataset)))
+            self._overdue = None if age is None else max(age * _MARGIN - self._look.step, timedelta(0))
             self._is_asked = True
         return self._overdue

@@ -12,7 +12,7 @@ from penstock.core.errors import DataError, PenstockError, StoreError
 from penstock.monitoring.findings import Finding, Window
 from penstock.monitoring.profiles.profile import encode_profile
 from penstock.project.alerting import follow
-from penstock.project.watching import answers, data, truth
+from penstock.project.watching import answers, data, freshness, truth
 from penstock.project.watching.look import Look, Measured
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.store.ledger import releases, windows
@@ -20,7 +20,12 @@ from penstock.store.ledger import releases, windows
 _events = structlog.get_logger("penstock.watching")
 Measure = Callable[[Look], Iterator[Measured]]
 # Each measures what is not recorded yet, or changed since; those that come first do not depend on the later ones.
-MONITORS: dict[str, Measure] = {"data": data.measure, "answers": answers.measure, "truth": truth.measure}
+MONITORS: dict[str, Measure] = {
+    "data": data.measure,
+    "answers": answers.measure,
+    "freshness": freshness.measure,
+    "truth": truth.measure,
+}
 
 
 def watch(workspace: Workspace, pipeline: str, now: datetime) -> list[Finding]:

@@ -15,11 +15,11 @@ from penstock.serving.predictions.schemas import (
     FEEDBACK_SCHEMA,  # noqa: F401  # its readers find it beside the tables
     PREDICTIONS_SCHEMA,
 )
+from penstock.store import served
 from penstock.store.lake.table import Lake, Table
 
-# No dataset can have such a name: those are names of Python functions.
-PREDICTIONS = "serve.predictions"
-FEEDBACK = "serve.feedback"
+PREDICTIONS = served.PREDICTIONS
+FEEDBACK = served.FEEDBACK
 
 
 def table_of(home: Path, pipeline: str, name: str) -> Table:

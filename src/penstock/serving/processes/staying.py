@@ -31,6 +31,18 @@ class Order(Record, frozen=True, kw_only=True):
     order: msgspec.Raw
 
 
+class ProveOrder(Record, frozen=True, kw_only=True):
+    """Which release is to be proven.
+
+    Attributes:
+        home: The project's store.
+        manifest: Digest of the manifest's blob.
+    """
+
+    home: str
+    manifest: str
+
+
 def main(arguments: list[str]) -> int:
     """Answer orders until the caller closes its end."""
     die_with_parent(int(arguments[0]))

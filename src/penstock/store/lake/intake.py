@@ -122,6 +122,8 @@ def take_in(place: Place, batches: Iterator[Batch], rules: IntakeRules) -> Datas
             # Only our own writing is told as a fault of the lake's disk; what the source raises passes untouched.
             with disk_errors(place.directory):
                 current.take(block)
+        if current is None and before is None and rules.empty is not None:
+            current = _start(place, before, rules, rules.empty)
         if current is None:
             return None
         current.refuse_hopeless_columns()

@@ -27,6 +27,8 @@ class IntakeRules:
         cursor: Called when all batches are read: where the source stands, as plain JSON. Wins over the time column.
         taken_at: When, in UTC, for people.
         evolve: Columns that were not there before are added to the schema (null in older rows) instead of refused.
+        empty: Columns that are agreed upon where there is neither a version nor a row: the first version has no rows
+            then. None makes no version of nothing.
         fence: Called under the lock right before the commit; raises `LeaseLostError` when the work was taken over.
     """
 
@@ -37,6 +39,7 @@ class IntakeRules:
     cursor: Callable[[], Any] | None = None
     taken_at: datetime | None = None
     evolve: bool = False
+    empty: pl.DataFrame | None = None
     fence: Callable[[], None] | None = None
 
     def record(self) -> dict[str, Any]:
