@@ -63,9 +63,27 @@ def most_watched_lately(train: pl.DataFrame) -> Popularity:
 
 @movies.model
 def recommender(
-    train: pl.DataFrame, titles: pl.DataFrame, *, candidates: int = 100, weeks: int = 18, seed: int = 0
+    train: pl.DataFrame,
+    titles: pl.DataFrame,
+    *,
+    candidates: int = 100,
+    weeks: int = 18,
+    trees: int = 200,
+    seed: int = 0,
 ) -> Ranker:
-    return Ranker.fit(train, titles, candidates=candidates, weeks=weeks, seed=seed)
+    return Ranker.fit(train, titles, candidates=candidates, weeks=weeks, trees=trees, seed=seed)
+
+
+@movies.step
+def current(recommender: Ranker, ratings: pl.DataFrame, titles: pl.DataFrame, now: datetime) -> Ranker:
+    """What answers: the trees that were judged on the held-out days, and all that is known now, those days included."""
+    return recommender.knowing(ratings.filter(pl.col("rated_at") <= now), titles)
+
+
+@movies.step
+def watched_lately(ratings: pl.DataFrame, now: datetime) -> Popularity:
+    """What answers when the ranker cannot: the titles watched most in the last days before now."""
+    return Popularity.fit(ratings.filter(pl.col("rated_at") <= now), days=3)
 
 
 @movies.evaluate(metric="ndcg_at_10", slices=("genre", "decade", "user_history"), key="user_id")
@@ -98,13 +116,13 @@ class Movie(Row):
 
 
 @movies.serve
-def recommend(recommender: Ranker, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
-    return _named(recommender.recommend(user_id, k), titles)
+def recommend(current: Ranker, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
+    return _named(current.recommend(user_id, k), titles)
 
 
 @movies.fallback(deadline_ms=50)
-def popular(most_watched_lately: Popularity, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
-    return _named(most_watched_lately.recommend(user_id, k), titles)
+def popular(watched_lately: Popularity, titles: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie]:
+    return _named(watched_lately.recommend(user_id, k), titles)
 
 
 @movies.outcome(within="14d", value=0.30)

@@ -17,7 +17,7 @@ from features import FEATURES, Array, Log, Moment, describe, moment_of, to_day, 
 Ranking = list[tuple[int, float]]
 BATCH = 512  # people described at a time: bounds memory at about 12 MB per hundred candidates
 WINDOW_DAYS = 14.0
-TREES = 200
+STEPS, LARGEST_STEP = 16.0, 0.2  # fewer trees take larger steps each, up to a limit
 CERTAIN = 20  # each person's first titles are all learned from, the rest by a sample
 SAMPLED = 0.2
 FORECAST = FEATURES.index("decayed_2d")
@@ -26,7 +26,6 @@ UNSEEN = FEATURES.index("rank_of_unseen")
 LEARNING = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 30,
-    "learning_rate": 0.08,
     "num_leaves": 15,
     "min_data_in_leaf": 100,
     "lambda_l2": 5.0,
@@ -122,7 +121,9 @@ class Ranker:
         self.trees, self.moment = trees, moment
 
     @classmethod
-    def fit(cls, train: pl.DataFrame, titles: pl.DataFrame, *, candidates: int, weeks: int, seed: int) -> "Ranker":
+    def fit(
+        cls, train: pl.DataFrame, titles: pl.DataFrame, *, candidates: int, weeks: int, trees: int, seed: int
+    ) -> "Ranker":
         """Learn from earlier weeks what people went on to watch.
 
         At each of `weeks` moments, a week apart, the last of them a fortnight before the newest rating, everyone
@@ -134,6 +135,7 @@ class Ranker:
             titles: `movie_id`, `year` and `genres` of each title.
             candidates: How many titles to choose from.
             weeks: How many moments to learn from; fewer when the ratings do not reach back so far.
+            trees: How many trees.
             seed: Of the samples drawn.
         """
         log = to_log(train)
@@ -148,10 +150,15 @@ class Ranker:
         if not lessons:
             raise ValueError(f"ratings span {log.day[-1] - log.day[0]:.0f} days; a ranker needs at least 28")
         rows, targets, sizes = (np.concatenate(part) for part in zip(*lessons, strict=True))
-        learning = {**LEARNING, "seed": seed}
+        learning = {**LEARNING, "learning_rate": min(LARGEST_STEP, STEPS / trees), "seed": seed}
         data = lgb.Dataset(rows, targets, group=sizes, init_score=_start(rows), params=learning)
-        trees = lgb.train(learning, data, num_boost_round=TREES)
-        return cls(trees, moment_of(log, titles, day=now, candidates=candidates))
+        learned = lgb.train(learning, data, num_boost_round=trees)
+        return cls(learned, moment_of(log, titles, day=now, candidates=candidates))
+
+    def knowing(self, ratings: pl.DataFrame, titles: pl.DataFrame) -> "Ranker":
+        """Return the same trees with what these ratings say, the newest and their titles included."""
+        day = to_day(_newest(ratings))
+        return Ranker(self.trees, moment_of(to_log(ratings), titles, day=day, candidates=len(self.moment.candidates)))
 
     def rank(self, users: Sequence[int], k: int = 10) -> list[Ranking]:
         """Return for each user the best `k` titles not rated yet, with scores, best first."""

@@ -126,7 +126,7 @@ def test_newcomers_are_evaluated_when_asked_for(ratings: pl.DataFrame, titles: p
 
 
 def test_popular_answers_with_titles(ratings: pl.DataFrame, titles: pl.DataFrame) -> None:
-    answer = movies.popular(movies.most_watched_lately(ratings), titles, user_id=5, k=2)
+    answer = movies.popular(movies.watched_lately(ratings, NOW), titles, user_id=5, k=2)
     assert [movie.title for movie in answer] == ["Two", "Four"]
 
 

@@ -103,6 +103,26 @@ def test_a_new_title_can_be_recommended_after_one_retrain(
     assert 99_999 in [movie for movie, _ in model.recommend(10**9)]
 
 
+def test_what_answers_knows_the_held_out_days_too(
+    model: Ranker, parts: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], sample_data: Data
+) -> None:
+    """Q4: a title that opened in the held-out fortnight can be recommended by the release that was judged on it."""
+    _, test, titles = parts
+    ratings = sample_data[0]
+    end = ratings.select(pl.max("rated_at")).item()
+    crowd = pl.DataFrame({"user_id": np.arange(1, 400), "movie_id": 99_999, "rating": 8}).with_columns(
+        rated_at=pl.lit(end - timedelta(hours=2)).cast(ratings.schema["rated_at"])
+    )
+    grown = pl.concat([ratings, crowd.cast(ratings.schema)])
+    assert test["rated_at"].min() < end - timedelta(hours=2)
+    current = movies.current(model, grown, titles, end)
+    assert 99_999 in [movie for movie, _ in current.recommend(10**9)]
+    assert 99_999 not in [
+        movie for movie, _ in movies.current(model, grown, titles, end - timedelta(hours=3)).recommend(10**9)
+    ]
+    assert current.trees is model.trees
+
+
 def test_serving_gives_named_titles_best_first(
     model: Ranker, parts: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 ) -> None:

@@ -37,7 +37,7 @@ from penstock.worker.rehearsal.arms import SOURCE, SetClock, open_arm
 from penstock.worker.rehearsal.faults.ground import Ground, prepare
 from penstock.worker.rehearsal.records import ArmName, Day, Plan
 from penstock.worker.rehearsal.requests import Asker
-from penstock.worker.tick import pipelines_of, retrain_what_is_due, tick
+from penstock.worker.tick import retrain_what_is_due, tick
 
 _events = structlog.get_logger("penstock.worker")
 CAUSE = "rehearsal"
@@ -162,7 +162,7 @@ class _Arm:
             report = run_graph(graph, self._workspace, RunOptions(params={}, now=self._plan.start, cause=CAUSE))
             if report.release is None:
                 raise _no_release(self._plan, report.failures, [c.message for c in report.checks if not c.passed])
-        retrain_what_is_due(self._workspace, self._plan.start, names=pipelines_of(self._workspace))
+        retrain_what_is_due(self._workspace, self._plan.start, names=[self._plan.pipeline], economics=None)
 
     def _find_askers(self, graph: Graph) -> list[Asker]:
         manifest = read_manifest(self._live().manifest_digest, self._workspace)
@@ -189,7 +189,7 @@ class _Arm:
                 report = tick(self._workspace, now, is_again=self._is_again)
                 problems = tuple(problem for looks in report.pipelines for problem in looks.problems)
             else:  # nobody watches the others: their truth is joined at the end
-                retrain_what_is_due(self._workspace, now, names=[self._plan.pipeline])
+                retrain_what_is_due(self._workspace, now, names=[self._plan.pipeline], economics=None)
         with spent.on("note"):
             day = facts.day_of(self._workspace, self._plan, step, answered_by=str(live.ref), problems=problems)
         return Told(day=day, cpu_s=spent.cpu_s, wall_s=spent.wall_s)
