@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +88,7 @@ class Kept:
         """Return an engine that was started before, where one is idle; closing it keeps its processes."""
         kept = self._engines.get((name, workers))
         if kept is None or kept.is_closed:
-            kept = self._engines[name, workers] = _Staying(engines.make(name, settings, workers))
+            kept = self._engines[name, workers] = _Staying(lambda: engines.make(name, settings, workers))
         return kept
 
     def ask(self, module: str, order: Record, *, root: Path, code: str) -> bytes:
@@ -143,10 +143,12 @@ def kept_crew() -> Iterator[Kept]:
 
 
 class _Staying:
-    """An engine whose processes outlast the run that closes it, unless some of its work is unfinished."""
+    """An engine whose processes outlast the run that closes it, unless work is unfinished or the code is another."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make = make
+        self._engine = make()
+        self._code = ""
         self._open: set[str] = set()
         self.is_closed = False
 
@@ -157,6 +159,11 @@ class _Staying:
 
     def submit(self, task: Task) -> None:
         """Queue a task."""
+        # Python keeps the modules it has imported: with other code, processes of the last run would do the old thing.
+        if self._code not in {"", task.place.code_dir} and not self._open:
+            self._engine.close()
+            self._engine = self._make()
+        self._code = task.place.code_dir
         self._open.add(task.id)
         self._engine.submit(task)
 
