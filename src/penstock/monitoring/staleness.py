@@ -133,7 +133,8 @@ def _errors(pairs: Sequence[Pair]) -> Floats:
     """Return the standard error of each loss; models that answered the same are as sure as the others are."""
     found = np.array([(p.high - p.low) / (2 * _NORMAL) for p in pairs])
     usual = float(np.median(found[found > 0])) if (found > 0).any() else 1e-6
-    return np.maximum(found, usual / 2)
+    errors: Floats = np.maximum(found, usual / 2)
+    return errors
 
 
 def _family(youngest_s: float, longest_s: float) -> tuple[Floats, Floats]:
