@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parent))
 from penstock.core.clock import Clock
+from penstock.serving.predictions.log import PredictionLog
+from penstock.serving.predictions.records import LogEntry
 from penstock.store.ledger import alerts, windows
 from project_folder import Project
 
@@ -82,14 +85,14 @@ def sight_project(root: Path, policy: str = POLICY) -> Project:
     return project
 
 
-def add_visits(project: Project, first: int, count: int, *, broken: int = 0) -> None:
-    """Write visits number `first` and later, one each minute; the last ones are longer than a day has."""
+def add_visits(project: Project, first: int, count: int, *, broken: int = 0, begin: datetime = BEGIN - DAY) -> None:
+    """Write visits number `first` and later, one each minute from `begin`; the last ones are longer than a day has."""
     numbers = list(range(first, first + count))
     minutes = [10.0 * (n % 11) + (n % 3) for n in numbers]
     minutes[count - broken :] = [100_000.0] * broken
     frame = pl.DataFrame({
         "visit": numbers,
-        "at": [BEGIN - DAY + timedelta(minutes=n) for n in numbers],
+        "at": [begin + timedelta(minutes=n) for n in numbers],
         "x": [float(n % 11) for n in numbers],
         "town": [("Ulm", "Rom", "Ely")[n % 3] for n in numbers],
         "minutes": minutes,
@@ -134,3 +137,21 @@ def keep_alert(project: Project, at: datetime, **parts: Any) -> str:
     )
     with project.opened(clock_at(at)) as workspace, workspace.ledger.write() as conn:
         return f"a{alerts.put(conn, alert)}"
+
+
+def answer_requests(project: Project, at: datetime, count: int, *, took_ms: float) -> None:
+    """Keep answers as a serving worker does, one each second."""
+    log = PredictionLog(project.root / ".penstock", "sight", worker="w0-1", clock=clock_at(at))
+    for number in range(count):
+        moment = at + timedelta(seconds=number)
+        entry = LogEntry(
+            id=log.new_id(moment),
+            at=moment,
+            release="sight@1",
+            serve="minutes",
+            fields=msgspec.Raw(msgspec.json.encode({"x": float(number % 11)})),
+            answer=msgspec.Raw(msgspec.json.encode(10.0 * (number % 11))),
+            timings={"answer_us": int(took_ms * 1000)},
+        )
+        log.append([entry])
+    log.close()

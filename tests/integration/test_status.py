@@ -17,6 +17,7 @@ from penstock.project.status import QUESTIONS
 from penstock.store.ledger import alerts, causes, schema
 from penstock.store.ledger import windows as kept_windows
 from penstock.worker.asking import ask_for_retrain
+from penstock.worker.tick import tick
 from project_folder import Project
 from status_project import (
     BEGIN,
@@ -24,6 +25,7 @@ from status_project import (
     HOUR,
     POLICY,
     add_visits,
+    answer_requests,
     clock_at,
     finding,
     keep_alert,
@@ -159,6 +161,43 @@ def test_live_quality_that_fell_asks_for_a_look(sight: Project, tmp_path: Path) 
     verdict, lines = _answer(_status(project, BEGIN + 3 * DAY), "works")
     assert verdict == "look"
     assert _line(lines, "worse in town=Ely")["leads_to"] == "penstock alerts sight"
+
+
+def test_what_was_served_says_load_quality_value_and_cost(sight: Project, tmp_path: Path) -> None:
+    """Q10, B4, S5: the monitors' own windows give requests, times beside the promise, outcomes in money, and cost."""
+    project = _own(sight, tmp_path)
+    answer_requests(project, BEGIN + HOUR, 200, took_ms=4.0)
+    add_visits(project, 400, 50, begin=BEGIN + 9 * DAY)
+    at = BEGIN + 10 * DAY
+    with project.opened(clock_at(at)) as workspace:
+        looked = tick(workspace, at)
+    assert looked.pipelines[0].problems == ()
+    found = _status(project, at + HOUR)
+    verdict, lines = _answer(found, "load")
+    assert verdict == "fine"
+    times = _line(lines, "minutes: p99")
+    assert times["figures"]["p99_ms"] == pytest.approx(4.0, rel=0.05)
+    assert "promised 50 ms, KEPT" in times["said"]
+    assert _line(lines, "requests a second")["figures"]["peak_per_s"] == pytest.approx(200 / 86_400)
+    _, lines = _answer(found, "works")
+    assert "stayed was 1" in _line(lines, "stayed was")["said"]
+    verdict, lines = _answer(found, "pays")
+    worth = _line(lines, "stayed of sight@1")
+    assert (worth["figures"]["n"], worth["figures"]["mean"], worth["figures"]["value"]) == (200, 1.0, 2.0)
+    assert _line(lines, "it pays")["figures"]["value_per_day"] == pytest.approx(400)
+    assert verdict == "fine"
+
+
+def test_a_promise_that_is_broken_asks_for_a_look(sight: Project, tmp_path: Path) -> None:
+    """Q6: answers slower than policy promises are told beside the promise."""
+    project = _own(sight, tmp_path)
+    answer_requests(project, BEGIN + HOUR, 200, took_ms=90.0)
+    at = BEGIN + 2 * DAY
+    with project.opened(clock_at(at)) as workspace:
+        tick(workspace, at)
+    verdict, lines = _answer(_status(project, at), "load")
+    assert verdict == "look"
+    assert "promised 50 ms, NOT KEPT" in _line(lines, "minutes: p99")["said"]
 
 
 def test_healthy_tells_monitors_alerts_and_the_alarm_budget(sight: Project, tmp_path: Path) -> None:

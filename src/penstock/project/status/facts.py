@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from penstock.core.errors import DamagedError
+from penstock.core.errors import ArtifactError, DamagedError, InputError
+from penstock.core.lazy import import_quickly
 from penstock.core.settings import LoopPolicy
 from penstock.project.showing import RunShown, show_run
 from penstock.project.workspace import Workspace, read_manifest
@@ -40,6 +41,7 @@ class Facts:
         causes: Decided lately, newest first.
         tally: What became of what was decided in the last thirty days.
         windows: Newest first, by monitor.
+        times: By monitor of a serve function, (p50, p99) in milliseconds in its newest window with answers.
         alerts: Open ones.
         judged: (real, noise) by kind and monitor of alerts.
         dead: Messages that nobody could be sent.
@@ -64,6 +66,7 @@ class Facts:
     tally: list[recent.Tally]
     quarantine: Cause | None
     windows: dict[str, list[KeptWindow]]
+    times: dict[str, tuple[float, float]]
     alerts: list[Alert]
     judged: dict[tuple[str, str], tuple[int, int]]
     dead: int
@@ -85,6 +88,7 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
     since = now - MONTH
     with workspace.ledger.read() as conn:
         release = releases.live(conn, pipeline)
+        seen = _windows(conn, pipeline)
         newest = runs.page(conn, pipeline=pipeline, limit=_RUNS)
         marks = causes.page(conn, pipeline=pipeline, kinds=[causes.QUARANTINE], limit=1)
         recorded = {
@@ -95,7 +99,6 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
             "causes": causes.page(conn, pipeline=pipeline, limit=_CAUSES),
             "tally": recent.tally(conn, pipeline, since),
             "quarantine": marks[0] if marks and marks[0].state == "running" else None,
-            "windows": _windows(conn, pipeline),
             "alerts": alerts.page(conn, pipeline=pipeline, is_open=True, limit=_ALERTS),
             "judged": alerts.disposed(conn, pipeline),
             "dead": sum(one.pipeline == pipeline for one in deliveries.dead(conn)),
@@ -114,6 +117,8 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
         damage=damage,
         made_in=made_in,
         grown=grown,
+        windows=seen,
+        times=_times(workspace, seen),
         **recorded,  # type: ignore[arg-type]  # each is what its query returns
     )
 
@@ -123,6 +128,26 @@ def _windows(conn: sa.Connection, pipeline: str) -> dict[str, list[KeptWindow]]:
     for monitor in sorted(windows.marks(conn, pipeline)):
         many = monitor.startswith(("service:", "quality:"))  # these are summed up, of the others the newest count
         found[monitor] = windows.page(conn, pipeline, monitor, limit=_MANY if many else _FEW)[::-1]
+    return found
+
+
+def _times(workspace: Workspace, seen: dict[str, list[KeptWindow]]) -> dict[str, tuple[float, float]]:
+    newest = {name: next((w for w in found if w.rows and w.profile), None) for name, found in seen.items()}
+    digests = {name: w.profile for name, w in newest.items() if w is not None and name.startswith("service:")}
+    if not digests:
+        return {}
+    # Numbers of profiles need numpy and polars, which take as long to load as all else here.
+    profiles = import_quickly("penstock.monitoring.profiles.profile")
+    numbers = import_quickly("penstock.monitoring.profiles.numbers")
+    found: dict[str, tuple[float, float]] = {}
+    for name, digest in digests.items():
+        try:
+            column = profiles.decode_profile(workspace.blobs.read(digest or "")).columns.get("answer_ms")
+        except (ArtifactError, InputError):  # damaged or of another version: then the times are not known
+            continue
+        if column is not None and column.numbers is not None and column.numbers.count:
+            p50, p99 = numbers.quantiles(column.numbers, [0.5, 0.99])
+            found[name] = (float(p50), float(p99))
     return found
 
 

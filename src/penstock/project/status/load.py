@@ -1,16 +1,15 @@
 """Will it hold the load? Requests as they came, times beside what policy promises, and what nobody has measured."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from penstock.monitoring.findings import Kind
 from penstock.project.status.facts import Facts
 from penstock.project.status.records import Answer, Line, Verdict, answer, unknown
 from penstock.project.status.seen import lines_of, newest_with_rows
-from penstock.project.status.words import ago, counted, found, number
+from penstock.project.status.words import ago, counted, number
 from penstock.store.ledger.windows import KeptWindow
 
-_KINDS: frozenset[Kind] = frozenset({"latency", "fallbacks"})
+_KINDS: frozenset[Kind] = frozenset({"latency", "fallbacks", "cost", "broken_feed"})
 
 
 def load(facts: Facts) -> Answer:
@@ -25,14 +24,6 @@ def load(facts: Facts) -> Answer:
     missing = "how much more it can take"
     step = "ask a server of this release with a load tool (wrk, k6) until p99 breaks"
     return answer("load", [*lines, *alarms, unknown(missing, step, f"penstock serve {facts.pipeline} --port 0")])
-
-
-def evidence_of(window: KeptWindow) -> dict[str, Any]:
-    """Return the figures of a window, of all its findings together."""
-    merged: dict[str, Any] = {}
-    for finding in window.findings:
-        merged |= finding.get("evidence") or {}
-    return merged
 
 
 def _service(serve: str, seen: Sequence[KeptWindow], facts: Facts) -> Iterator[Line]:
@@ -55,15 +46,13 @@ def _rates(seen: Sequence[KeptWindow]) -> Iterator[float]:
 
 
 def _times(serve: str, window: KeptWindow, facts: Facts) -> Line:
-    evidence = evidence_of(window)
-    p50, p99 = found(evidence, "p50_ms"), found(evidence, "p99_ms")
+    known = facts.times.get(window.monitor)
     promised = facts.policy.slo.get("p99_ms")
     when = ago(window.end_at, facts.now)
-    if p99 is None:
-        return unknown(f"times of {serve}", "the next window with requests has them")
-    said = (
-        f"{serve}: p99 {number(p99)} ms" + ("" if p50 is None else f", p50 {number(p50)} ms") + f" (window to {when})"
-    )
+    if known is None:
+        return unknown(f"times of {serve}", "the next window with answers has them")
+    p50, p99 = known
+    said = f"{serve}: p99 {number(p99)} ms, p50 {number(p50)} ms (window to {when})"
     verdict: Verdict = "fine"
     if promised is None:
         said += "; policy promises nothing: set slo = { p99_ms = ... }"

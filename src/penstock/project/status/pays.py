@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 from penstock.pipeline.graph import Node
 from penstock.project.status.facts import MONTH, Facts
-from penstock.project.status.load import evidence_of
 from penstock.project.status.records import Answer, Line, Verdict, answer, unknown
 from penstock.project.status.words import counted, found, money, span, within
 from penstock.store.ledger.windows import KeptWindow
 
 _MOST = 3
-_Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +54,31 @@ def _value(facts: Facts) -> tuple[float | None, list[Line]]:
 
 
 def _per_release(seen: Sequence[KeptWindow]) -> Iterator[_Sum]:
-    """Yield what windows came to per release, the newest release first."""
+    """Yield what windows came to per release, the release of the newest window first."""
     by_release: dict[str, list[tuple[float, float, int]]] = {}
     for window in seen:
-        evidence = evidence_of(window)
-        mean, low, high = (found(evidence, name) for name in ("mean", "low", "high"))
-        if mean is not None and window.rows:
-            half = 0.0 if low is None or high is None else (high - low) / 2
-            by_release.setdefault(window.release or "", []).append((mean, half, window.rows))
+        for release, mean, half, count in _levels(window):
+            by_release.setdefault(release, []).append((mean, half, count))
     for release, parts in by_release.items():
         count = sum(n for _, _, n in parts)
         mean = sum(m * n for m, _, n in parts) / count
         # Windows hold different answers, so their variances add up.
         half = math.sqrt(sum((h * n) ** 2 for _, h, n in parts)) / count
         yield _Sum(release, mean, half, count)
+
+
+def _levels(window: KeptWindow) -> Iterator[tuple[str, float, float, int]]:
+    """Yield release, mean, half of its interval and number of truths, as the monitor of quality recorded them."""
+    evidence = next((f.get("evidence") or {} for f in window.findings if f.get("kind") == "quality"), {})
+    shown = [row for row in evidence.get("by") or [] if row.get("column") == "release"]
+    overall = evidence.get("level")
+    if not shown and isinstance(overall, dict):
+        shown = [{"value": window.release or "", **overall}]
+    for row in shown:
+        mean, low, high, count = (found(row, name) for name in ("mean", "low", "high", "n"))
+        if mean is not None and count:
+            half = 0.0 if low is None or high is None else (high - low) / 2
+            yield str(row.get("value", "")), mean, half, int(count)
 
 
 def _outcome(node: Node, one: _Sum, facts: Facts) -> Line:
@@ -89,8 +98,10 @@ def _per_day(node: Node, seen: Sequence[KeptWindow]) -> float | None:
     value = node.options.get("value")
     if not isinstance(value, int | float):
         return None
-    known = [(found(evidence_of(w), "mean"), w) for w in seen if w.rows]
-    sums = [(mean * w.rows, (w.end_at - w.start_at).total_seconds()) for mean, w in known if mean is not None]
+    sums = [
+        (sum(mean * count for _, mean, _, count in _levels(window)), (window.end_at - window.start_at).total_seconds())
+        for window in seen
+    ]
     seconds = sum(length for _, length in sums)
     return None if not seconds else value * sum(amount for amount, _ in sums) / seconds * 86_400
 
