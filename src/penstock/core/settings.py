@@ -174,11 +174,14 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         catch_up: Of slots missed while nothing ran, run the newest ("one"), none, or all.
         window: Length of the windows that monitors look at.
         alarm_budget: Most false drift alarms per window that are put up with, over all columns together.
+        equality: How many answers of each window are answered again offline and compared; 0 for none.
         priority: Which pipeline goes first when several wait; the higher.
         cooldown: Least time between retrains that data, drift, quality, age or an upstream release ask for.
         quarantine_after: Failures in a row after which retrains are tried less and less often.
         intake: How often the datasets look for rows.
         upstream: Pipelines whose releases retrain this one.
+        explore: Share of questions, 0 to 1, that the fallback answers although the model could, to learn what the model
+            itself never shows; the log marks them with the variant "explore".
     """
 
     retrain_on: tuple[Literal["new_data", "drift", "quality", "stale"], ...] = ("new_data", "drift", "quality", "stale")
@@ -186,11 +189,13 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     catch_up: Literal["one", "none", "all"] = "one"
     window: str = "1d"
     alarm_budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
+    equality: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 20
     priority: int = 0
     cooldown: str = "6h"
     quarantine_after: Annotated[int, msgspec.Meta(ge=1)] = 3
     intake: str = "1h"
     upstream: tuple[str, ...] = ()
+    explore: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     new_data: NewData = NewData()
     budget: Budget = Budget()
     cost: Cost = Cost()

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from penstock.releases.manifest import Manifest
 from penstock.serving.predictions.reading import feedback_frame, find_prediction, predictions_frame
 from penstock.serving.predictions.records import Prediction, check_id
 from penstock.serving.predictions.tables import PREDICTIONS
-from penstock.serving.processes.retrace import RetraceOptions, RetraceReply
+from penstock.serving.processes.retrace import Asked, RetraceOptions, RetraceReply, Said
 from penstock.store.ledger import artifacts, releases
 
 # Sums in another order differ in the last digits; a proven equivalent says itself by how much it may differ.
@@ -136,7 +136,7 @@ def trace(prediction_id: str, workspace: Workspace, *, pipeline: str | None = No
         released_at=release.made_at,
         run="" if release.run_id is None else f"r{release.run_id}",
         arguments=() if node is None else tuple(_arguments(node, manifest, workspace)),
-        recomputed=_recomputed(found, release.manifest_digest, manifest, workspace),
+        recomputed=_recomputed([found], release.manifest_digest, manifest, workspace)[0],
         truth=truth,
     )
 
@@ -233,17 +233,45 @@ def _maker(edge: Edge, artifact: Artifact, manifest: Manifest, workspace: Worksp
     return "", None
 
 
-def _recomputed(found: Prediction, manifest_digest: str, manifest: Manifest, workspace: Workspace) -> Recomputed:
+def recompute(found: Sequence[Prediction], workspace: Workspace) -> list[Recomputed]:
+    """Answer predictions of one release and one serve function again, in one process.
+
+    Raises:
+        NotFoundError: The release is not here any more.
+        ArtifactError: Its manifest is damaged.
+    """
+    release, manifest = _release(found[0].release, workspace)
+    return _recomputed(found, release.manifest_digest, manifest, workspace)
+
+
+def _recomputed(
+    found: Sequence[Prediction], manifest_digest: str, manifest: Manifest, workspace: Workspace
+) -> list[Recomputed]:
+    known = {place: refusal for place, one in enumerate(found) if (refusal := _refusal(one)) is not None}
+    rest = [one for place, one in enumerate(found) if place not in known]
+    answered = iter(_asked_again(rest, manifest_digest, manifest, workspace) if rest else ())
+    return [known[place] if place in known else next(answered) for place in range(len(found))]
+
+
+def _refusal(found: Prediction) -> Recomputed | None:
     if found.redacted:
         return Recomputed(verdict="not recomputed", why=f"policy redacted {', '.join(found.redacted)}")
     if not isinstance(found.fields, dict):
         return Recomputed(verdict="not recomputed", why="the rows that were asked about cannot be read again")
+    return None
+
+
+def _asked_again(
+    found: Sequence[Prediction], manifest_digest: str, manifest: Manifest, workspace: Workspace
+) -> list[Recomputed]:
+    first, *others = found
     options = RetraceOptions(
         home=os.fspath(workspace.home),
         manifest=manifest_digest,
-        serve=found.serve,
-        fields=found.fields,
-        fallback=found.fallback,
+        serve=first.serve,
+        fields=first.fields,
+        fallback=first.fallback,
+        more=tuple(Asked(fields=one.fields, fallback=one.fallback) for one in others),
         parent=os.getpid(),
     )
     try:
@@ -251,20 +279,24 @@ def _recomputed(found: Prediction, manifest_digest: str, manifest: Manifest, wor
         module = "penstock.serving.processes.retrace"
         reply = ask_process(module, options, RetraceReply, workspace, code=code)
     except PenstockError as error:
-        return Recomputed(verdict="not recomputed", why=error.message)
+        return [Recomputed(verdict="not recomputed", why=error.message)] * len(found)
     if reply.error is not None:
-        return Recomputed(verdict="not recomputed", why=reply.error[1])
-    return _compared(found, reply, _tolerance(found.serve, manifest))
+        return [Recomputed(verdict="not recomputed", why=reply.error[1])] * len(found)
+    tolerance = _tolerance(first.serve, manifest)
+    said = (reply.said, *reply.more)
+    return [_compared(one, own, reply.differing, tolerance) for one, own in zip(found, said, strict=True)]
 
 
-def _compared(found: Prediction, reply: RetraceReply, tolerance: tuple[float, float]) -> Recomputed:
-    said = reply.said[-1]
-    instead = msgspec.json.decode(reply.said[0].answer) if found.fallback and not reply.said[0].error else None
+def _compared(
+    found: Prediction, answered: Sequence[Said], differing: tuple[str, ...], tolerance: tuple[float, float]
+) -> Recomputed:
+    said = answered[-1]
+    instead = msgspec.json.decode(answered[0].answer) if found.fallback and not answered[0].error else None
     if said.error:
         # The same failure again is what was served.
         is_same = found.answer is None and found.error is not None and f"{found.error}:" in said.error
         verdict: Any = "equal" if is_same else "failed"
-        return Recomputed(verdict=verdict, why=said.error, differing=reply.differing)
+        return Recomputed(verdict=verdict, why=said.error, differing=differing)
     answer = msgspec.json.decode(said.answer)
     differences = list(_differences(found.answer, answer, ""))
     largest = max((_relative(one.served, one.recomputed) for one in differences), default=0.0)
@@ -276,7 +308,7 @@ def _compared(found: Prediction, reply: RetraceReply, tolerance: tuple[float, fl
         largest=largest if math.isfinite(largest) else 0.0,
         differences=tuple(differences[:_MOST_SHOWN]),
         instead=instead,
-        differing=reply.differing,
+        differing=differing,
     )
 
 

@@ -12,7 +12,7 @@ from penstock.core.errors import DataError, PenstockError, StoreError
 from penstock.monitoring.findings import Finding, Window
 from penstock.monitoring.profiles.profile import encode_profile
 from penstock.project.alerting import follow
-from penstock.project.watching import answers, data, freshness, truth
+from penstock.project.watching import answers, data, equality, freshness, truth
 from penstock.project.watching.look import Look, Measured
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.store.ledger import releases, windows
@@ -25,6 +25,7 @@ MONITORS: dict[str, Measure] = {
     "answers": answers.measure,
     "freshness": freshness.measure,
     "truth": truth.measure,
+    "equality": equality.measure,
 }
 
 

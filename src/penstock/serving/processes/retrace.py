@@ -1,4 +1,4 @@
-"""Answers one stored prediction again with the release that answered it, as it was released: no faster equivalents.
+"""Answers stored predictions again with the release that answered it, as it was released: no faster equivalents.
 
 Run as `python -P -m penstock.serving.processes.retrace OPTIONS`; writes JSON to standard output.
 """
@@ -23,6 +23,18 @@ from penstock.store.blobs import Blobs
 from penstock.store.lake.dtypes import parse_dtype
 
 
+class Asked(Record, frozen=True, kw_only=True):
+    """A further question to the same function.
+
+    Attributes:
+        fields: What was asked.
+        fallback: The fallback answered, so it is asked too.
+    """
+
+    fields: dict[str, Any]
+    fallback: bool = False
+
+
 class RetraceOptions(Record, frozen=True, kw_only=True):
     """What to answer again.
 
@@ -32,6 +44,7 @@ class RetraceOptions(Record, frozen=True, kw_only=True):
         serve: The serve function.
         fields: What was asked; of a function of rows, its row and its other fields in one object.
         fallback: The fallback answered, so it is asked too.
+        more: Further questions, answered in the same process.
         parent: Process id of who starts it; it ends when that one does.
     """
 
@@ -40,6 +53,7 @@ class RetraceOptions(Record, frozen=True, kw_only=True):
     serve: str
     fields: dict[str, Any]
     fallback: bool = False
+    more: tuple[Asked, ...] = ()
     parent: int | None = None
 
 
@@ -63,11 +77,13 @@ class RetraceReply(Record, frozen=True, kw_only=True):
 
     Attributes:
         said: The serve function, then its fallback where that was asked.
+        more: The same for each further question.
         differing: Packages that the released code imports, where another version is installed here.
         error: Code, message and hint of the error that stopped it.
     """
 
     said: tuple[Said, ...] = ()
+    more: tuple[tuple[Said, ...], ...] = ()
     differing: tuple[str, ...] = ()
     error: tuple[str, str, str] | None = None
 
@@ -98,15 +114,24 @@ def _retrace(options: RetraceOptions) -> RetraceReply:
     manifest = decode_manifest(blobs.read(options.manifest))
     program = load_program(manifest, blobs, home / "code", bind=lambda _function, _argument, value: value)
     function = program.function(options.serve)
-    fields = _fields(function.fields, options.fields)
-    said = [_said(function, fields)]
-    if options.fallback:
-        if function.fallback is None:
-            raise StepError(
-                f"{options.serve!r} has no fallback in this release.", hint="look at the code of the release"
-            )
-        said.append(_said(function.fallback, fields))
-    return RetraceReply(said=tuple(said), differing=tuple(environment_differences(manifest)))
+    if function.fallback is None and (options.fallback or any(asked.fallback for asked in options.more)):
+        raise StepError(f"{options.serve!r} has no fallback in this release.", hint="look at the code of the release")
+    said = _answered(function, options.fields, with_fallback=options.fallback)
+    more = tuple(_again(function, asked) for asked in options.more)
+    return RetraceReply(said=said, more=more, differing=tuple(environment_differences(manifest)))
+
+
+def _again(function: ServeFunction, asked: Asked) -> tuple[Said, ...]:
+    try:
+        return _answered(function, asked.fields, with_fallback=asked.fallback)
+    except PenstockError as error:  # one question that cannot be put again is no reason to leave the others
+        return (Said(function=function.name, error=error.message),)
+
+
+def _answered(function: ServeFunction, given: dict[str, Any], *, with_fallback: bool) -> tuple[Said, ...]:
+    fields = _fields(function.fields, given)
+    asked = [function, *([function.fallback] if with_fallback and function.fallback is not None else [])]
+    return tuple(_said(one, fields) for one in asked)
 
 
 def _fields(known: Fields, given: dict[str, Any]) -> msgspec.Struct:
