@@ -1,5 +1,6 @@
 """Alerts in the ledger: followed once, whoever tells and however often, and whoever dies in between."""
 
+import dataclasses
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from alert_store import Store
 from alert_windows import DAY, FIRST, finding, window
 from penstock.core.errors import StoreError
-from penstock.project.alerting import follow
-from penstock.store.ledger import alerts, events
+from penstock.core.process import this_process
+from penstock.project.alerting import follow, notice
+from penstock.store.ledger import alerts, causes, events, runs
 
 
 def test_windows_told_twice_give_one_alert_and_one_event(tmp_path: Path) -> None:
@@ -91,3 +93,47 @@ def test_what_people_say_of_alerts_is_kept_with_their_name(tmp_path: Path) -> No
     assert said == [("bob", "real", ""), ("ada", "noise", "holiday")]
     store.follow(window(1, finding(effect=2.0)))
     assert store.alerts()[0].disposition == "real"
+
+
+def test_a_rehearsal_tells_nobody(tmp_path: Path) -> None:
+    """Six months in minutes raise alerts as ever, and no message of them leaves."""
+    store = Store(tmp_path)
+    store.policy('webhook = "http://127.0.0.1:9/hook"')
+    store.now = FIRST + DAY
+    with store.opened() as workspace:
+        replayed = dataclasses.replace(workspace, settings=replace(workspace.settings, is_replay=True))
+        follow(replayed, "movies", [window(0, finding())], store.now)
+    assert len(store.alerts()) == 1
+    assert store.deliveries() == []
+
+
+def test_a_retrain_whose_process_keeps_dying_is_an_alert(tmp_path: Path) -> None:
+    """Fault 1: once is begun again and nothing more; twice is said, with the run, until it ends."""
+    store = Store(tmp_path)
+    new = causes.NewCause(pipeline="movies", kind="manual", key="m1", figures={"lost": 2})
+    with store.opened() as workspace:
+        with workspace.ledger.write() as conn:
+            causes.put(conn, new)
+            run_id = runs.create(conn, _run())
+            causes.begin(conn, 1, run_id, this_process(), most=1)
+        notice(workspace, ["movies"], store.now)
+        notice(workspace, ["movies"], store.now + timedelta(hours=1))
+    (alert,) = store.alerts()
+    assert (alert.key, alert.state) == ("lost movies", "open")
+    assert alert.finding["worst"]["evidence"]["run"] == "r1"
+    with store.opened() as workspace:
+        with workspace.ledger.write() as conn:
+            causes.end(conn, causes.get(conn, 1), "done", reason="", figures={"outcome": "succeeded"})
+        notice(workspace, ["movies"], store.now)
+    assert store.alerts()[0].state == "resolved"
+
+
+def _run() -> runs.NewRun:
+    return runs.NewRun(
+        pipeline="movies",
+        cause="manual:m1",
+        owner=this_process(),
+        graph_digest="graph",
+        code_digest="code",
+        environment_digest="",
+    )

@@ -1,8 +1,9 @@
 """An alert as a value: what was found, since when, and how it stands; and which findings are of one cause.
 
-Belongs here: records and the families of findings. How an alert changes: `judging`, `standing`.
+Belongs here: records and the families of findings. How an alert changes: `judging`.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -168,12 +169,14 @@ def what_of(found: Finding | Fact) -> What:
     """Return a finding or a fact as an alert keeps it."""
     if isinstance(found, Fact):
         return What(kind=found.kind, subject=found.subject, said=found.said, evidence=found.evidence)
-    return What(**{name: getattr(found, name) for name in What.__struct_fields__})
+    said = {name: getattr(found, name) for name in What.__struct_fields__}
+    # What has no size is neither larger nor smaller than anything; NaN would differ even from itself.
+    return What(**said | {"effect": 0.0 if math.isnan(found.effect) else found.effect})
 
 
 def ranked(findings: Sequence[Finding]) -> tuple[What, ...]:
     """Return findings by size, the largest first."""
-    return tuple(what_of(f) for f in sorted(findings, key=lambda f: (-abs(f.effect), f.subject)))
+    return tuple(sorted((what_of(f) for f in findings), key=lambda one: (-abs(one.effect), one.subject)))
 
 
 def shortened(found: tuple[What, ...]) -> tuple[What, ...]:

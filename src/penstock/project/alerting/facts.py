@@ -16,7 +16,7 @@ from penstock.core.errors import NotFoundError
 from penstock.core.refs import RunRef
 from penstock.core.states import NodeState, RunState
 from penstock.project.alerting.cases import Fact
-from penstock.project.alerting.follow import opened, record
+from penstock.project.alerting.follow import channels_of, opened, record
 from penstock.project.alerting.judging import judge_facts
 from penstock.project.intake import CAUSE
 from penstock.project.workspace import Workspace
@@ -75,7 +75,7 @@ def _judge(asked: _Asked, read: Callable[[sa.Connection, str], list[Fact]], scop
     with ledger.write() as conn:
         alerts.lock_alerts(conn)
         verdict = judge_facts(opened(conn, name, asked.now), read(conn, name), scope)
-        record(conn, verdict, asked.workspace.settings.policy(name).alerts)
+        record(conn, verdict, channels_of(asked.workspace.settings, name))
 
 
 def standing(conn: sa.Connection, pipeline: str) -> list[Fact]:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import structlog
 
 from penstock.core import faults
-from penstock.core.settings import AlertPolicy
+from penstock.core.settings import Settings
 from penstock.monitoring.findings import Finding, Window
 from penstock.project.alerting.cases import Case, alert_of, case_of
 from penstock.project.alerting.judging import Verdict, judge
@@ -47,7 +47,7 @@ def follow(workspace: Workspace, pipeline: str, windows: Sequence[Window], now: 
         recorded = alerts.computed_since(conn, pipeline, None if mark is None else mark - _MARGIN)
         found = {(w.monitor, w.start): w for w in (*(_window(r) for r in recorded), *windows)}
         verdict = judge(opened(conn, pipeline, now), list(found.values()), budget=policy.alarm_budget)
-        record(conn, verdict, policy.alerts)
+        record(conn, verdict, channels_of(workspace.settings, pipeline))
         newest = max((r.computed_at for r in recorded), default=None)
         if newest is not None and newest != mark:
             alerts.set_followed(conn, pipeline, newest)
@@ -60,18 +60,21 @@ def opened(conn: sa.Connection, pipeline: str, now: datetime) -> Verdict:
     return Verdict(pipeline, cases, now)
 
 
-def record(conn: sa.Connection, verdict: Verdict, policy: AlertPolicy) -> None:
+def record(conn: sa.Connection, verdict: Verdict, channels: list[str]) -> None:
     """Record what changed, and who has to hear of it."""
     now = [(case, verdict.told.get(key, [])) for key, case in verdict.cases.items() if verdict.before.get(key) != case]
     for case, told in (*verdict.past, *now):
         number = alerts.put(conn, alert_of(case))
         for event in told:
-            deliveries.put(conn, number, event, channels=channels_of(policy), at=verdict.now)
+            deliveries.put(conn, number, event, channels=channels, at=verdict.now)
             _say(conn, number, case, event)
 
 
-def channels_of(policy: AlertPolicy) -> list[str]:
-    """Return the names of the channels that policy speaks of."""
+def channels_of(settings: Settings, pipeline: str) -> list[str]:
+    """Return the names of the channels that policy speaks of; a rehearsal tells nobody."""
+    if settings.is_replay:
+        return []
+    policy = settings.policy(pipeline).alerts
     said = {"webhook": policy.webhook, "slack": policy.slack, "email": policy.email and policy.smtp}
     return [name for name, value in said.items() if value]
 

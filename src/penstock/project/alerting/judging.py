@@ -132,7 +132,8 @@ def needed(found: Found) -> int:
 
 
 def _rank(window: Window) -> int:
-    return min((RANK[FAMILY[f.kind]] for f in window.findings if f.is_alarm), default=len(RANK))
+    # A clean one first: what it resolves is over before anything that would follow from it.
+    return min((RANK[FAMILY[f.kind]] for f in window.findings if f.is_alarm), default=-1)
 
 
 def _alarms(window: Window) -> list[Alarm]:
@@ -145,10 +146,10 @@ def _alarms(window: Window) -> list[Alarm]:
 
 def _alarm(verdict: Verdict, alarm: Alarm, budget: float | None) -> None:
     kept, window, worst = verdict.cases.get(alarm.key), alarm.window, alarm.here[0]
+    if (kept is not None and _is_known(kept, alarm)) or _is_joined(verdict, alarm):
+        return
     if kept is not None and kept.is_open:
         verdict.put(_refreshed(kept, alarm, verdict.now))
-        return
-    if kept is not None and _is_known(kept, alarm):
         return
     parent = _upstream(verdict, alarm)
     if parent is not None and parent.is_open:
@@ -180,8 +181,16 @@ def _returned(case: Case) -> Case:
 
 
 def _is_known(case: Case, alarm: Alarm) -> bool:
-    """Return whether a resolved alert had to do with this window, or with later ones than it."""
+    """Return whether an alert that is over had to do with this window, or with later ones than it."""
+    if case.is_open:  # of the same cause, and long before this one began
+        return case.found.since - alarm.window.end > SOON * (alarm.window.end - alarm.window.start)
     return alarm.mark in case.found.marks or alarm.window.end <= case.found.until
+
+
+def _is_joined(verdict: Verdict, alarm: Alarm) -> bool:
+    """Return whether this window is told under another alert, which may be over by now."""
+    others = (case.found.joined.get(alarm.key) for case in verdict.cases.values())
+    return any(one is not None and one.since <= alarm.window.start and alarm.window.end <= one.until for one in others)
 
 
 def _refreshed(case: Case, alarm: Alarm, now: datetime) -> Case:
@@ -231,7 +240,8 @@ def _clean(verdict: Verdict, case: Case, window: Window) -> None:
 def _could_see(case: Case, window: Window) -> bool:
     """Return whether a window would have shown a change as large as the alert's, where it says what it can show."""
     said = [f.detectable for f in window.findings if f.subject == case.found.worst.subject and f.detectable is not None]
-    return not said or min(said) <= max(abs(case.found.worst.effect), 0.0)
+    size = abs(case.found.worst.effect)
+    return not said or not size or min(said) <= size
 
 
 def _resolve(verdict: Verdict, case: Case, why: str) -> None:
