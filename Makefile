@@ -6,7 +6,7 @@ DATA ?=
 TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
 
-.PHONY: demo test beside test-fast rehearse-kills soak check fix bench bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills rehearse-planted soak check fix bench bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ test-fast: $(VENV)/.test  ## Unit, property and contract tests only.
 
 rehearse-kills: $(VENV)/.test  ## More than 300 kills at random moments; the tests do about 60 of them.
 	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_random_kills.py tests/story/test_prediction_kills.py -q -s -p no:randomly
+
+rehearse-planted: $(VENV)/.test  ## A rehearsal with five planted faults; the tests do three of them in five weeks.
+	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_rehearsal_planted.py -q -s -p no:randomly
 
 soak: $(VENV)/.test  ## A server for an hour at full speed with flat memory, and 200 releases swapped under load.
 	PENSTOCK_LONG=1 PENSTOCK_SOAK_S=3600 $(BIN)/python -m pytest tests/integration/test_serving_endurance.py -q -s -p no:randomly
