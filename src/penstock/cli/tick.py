@@ -1,5 +1,6 @@
 """`penstock tick`: do once all that is due, and end; for cron, tests and rehearsals."""
 
+import sys
 from datetime import datetime
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from penstock.cli.options import HERE, AsJson, Project, read_time
 from penstock.cli.tables import counted, grid, indented, open_console, state_text, write_json
 from penstock.core.clock import Clock
 from penstock.project.workspace import open_workspace
+from penstock.serving.observe.events import log_events
 from penstock.worker.carry import Settled
 from penstock.worker.state import Action, Follow, Hold, Quarantine, Queue, Readmit, Skip, Start
 from penstock.worker.tick import Looks, TickReport, preview
@@ -35,6 +37,7 @@ def tick(
         penstock tick --dry-run
         penstock tick --now 2026-03-01T04:00:00Z --json
     """
+    log_events(is_terminal=sys.stderr.isatty())
     moment = read_time(now)
     clock = Clock() if moment is None else Clock(now=lambda: moment)
     with open_workspace(project, clock) as workspace:
