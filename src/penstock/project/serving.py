@@ -137,6 +137,7 @@ def serve_options(
         grpc_port=address.grpc_port,
         workers=address.workers,
         policy=workspace.settings.policy(found.pipeline).serve,
+        explore=workspace.settings.policy(found.pipeline).explore,
         access_log=telling.access_log,
         otel=telling.otel,
         is_terminal=telling.is_terminal,

@@ -121,6 +121,7 @@ class Asker:
         self.program = program
         self.home = home
         self.limits = limits
+        self.explored = 0.0
 
     def ask(self, *requests: tuple[str, object]) -> list[Reply]:
         """Ask all at once, in one turn of the loop."""
@@ -135,6 +136,7 @@ class Asker:
         worker = Worker(slot=0, pid=1, pipeline="movies", functions=tuple(self.program.functions))
         counters = Counters(None, worker)
         plane = Plane(self.program, "movies@1", log=log, counters=counters, limits=self.limits, clock=Clock())
+        plane.explore(self.explored)
         routes = typed.routes(plane, "movies@1")
         replies: list[asyncio.Future[Reply]] = []
         for name, body in requests:
@@ -333,3 +335,24 @@ def test_frames_of_other_protocols_are_checked_alike(program: Program) -> None:
         fields.of_rows(given.with_columns(y=pl.lit(2.5)))
     with pytest.raises(Exception, match="rows of 3 numbers"):
         program.functions["mean"].fields.of_rows(np.zeros((2, 4)))
+
+
+def test_a_share_of_questions_is_answered_by_the_fallback_and_marked(make_asker: Callable[..., Asker]) -> None:
+    """B3: what the model would not have shown is shown to some, by chance that repeats itself, and told apart later."""
+    asker = make_asker(threads=16)
+    asker.explored = 0.3
+    asked = [("timed", {"wait_ms": wait}) for wait in range(60)]
+    first, second = ([answer(reply) for reply in asker.ask(*asked)] for _ in range(2))
+    assert first == second
+    assert 8 <= first.count("fallback") <= 30
+    kept = asker.kept()
+    assert {(p.variant, p.fallback, p.answer) for p in kept} == {("explore", False, "fallback"), ("", False, "model")}
+
+
+def test_nothing_explores_without_a_fallback_or_a_share(make_asker: Callable[..., Asker]) -> None:
+    """B3: the share is zero unless policy says otherwise, and a function without a fallback answers as always."""
+    asker = make_asker()
+    asker.ask(("timed", {"wait_ms": 0}), ("timed", {"wait_ms": 1}))
+    asker.explored = 1.0
+    assert answer(asker.ask(("where", {"wait_ms": 0}))[0])
+    assert {p.variant for p in asker.kept()} == {""}

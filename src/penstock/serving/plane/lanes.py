@@ -26,7 +26,7 @@ _WEIGHT = 0.1
 class Asked:
     """A question on its way through the plane."""
 
-    __slots__ = ("asked_ns", "done", "is_settled", "question", "timer")
+    __slots__ = ("asked_ns", "done", "is_settled", "question", "timer", "variant")
 
     def __init__(self, question: Question, done: Callable[[Answered], None]) -> None:
         self.question = question
@@ -34,6 +34,7 @@ class Asked:
         self.asked_ns = time.perf_counter_ns()
         self.is_settled = False
         self.timer: asyncio.TimerHandle | None = None
+        self.variant = ""
 
 
 Settle = Callable[[Asked, Outcome], None]

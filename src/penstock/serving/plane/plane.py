@@ -1,6 +1,7 @@
 """From a question to an answer, whatever protocol asked: where to call, deadline, fallback, log, counters."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -21,6 +22,8 @@ from penstock.serving.refusals import AnswerError, RequestError
 
 _events = structlog.get_logger("penstock.serving")
 _SHED = Outcome(error=BlockingIOError())
+# What the log says of answers that were given to learn.
+EXPLORE = "explore"
 _WARM_REQUESTS = 6
 _WARM_NS = 1_000_000_000
 
@@ -52,6 +55,7 @@ class Plane:
         }
         self._settled: list[tuple[Asked, Outcome]] = []
         self._comparison: Comparison | None = None
+        self._exploring = 0.0
         self._hear: Callable[[BaseException], None] | None = None
 
     def tell_errors_to(self, hear: Callable[[BaseException], None]) -> None:
@@ -61,6 +65,8 @@ class Plane:
     def ask(self, question: Question, done: Callable[[Answered], None]) -> None:
         """Answer a question; `done` is called exactly once, on the event loop, after the prediction is kept."""
         asked = Asked(question, done)
+        if self._exploring and self._explore(asked):
+            return
         lane = self._lanes[question.function.name]
         if lane.would_be_late():
             asked.is_settled = True
@@ -72,6 +78,33 @@ class Plane:
     def compare_with(self, comparison: Comparison) -> None:
         """Have a sample of the answers of faster equivalents compared with those of the original models."""
         self._comparison = comparison
+
+    def explore(self, share: float) -> None:
+        """Have a share of the questions, 0 to 1, answered by the fallback although the model could.
+
+        What a model is shown of the world depends on what it answered. Of these answers it does not: they tell what
+        the simple way would have come to, and what the model never tries. Who is among them is a matter of chance, of
+        the release and of the key that the function declares (the body where it declares none), so the same person
+        gets the same kind of answer while a release lives.
+        """
+        self._exploring = share
+
+    def _explore(self, asked: Asked) -> bool:
+        """Answer a question by the fallback if it is one of those; return whether that was done."""
+        question = asked.question
+        fallback = question.function.fallback
+        if fallback is None:
+            return False
+        chosen_by = _key_of(question).encode() or question.body
+        digest = hashlib.blake2b(chosen_by, digest_size=8, person=b"explore", key=self.release.encode()[-64:]).digest()
+        if int.from_bytes(digest, "big") >= self._exploring * 2.0**64:
+            return False
+        outcome = call(fallback, question)
+        if outcome.error is not None:  # then it is the model's turn
+            return False
+        asked.is_settled, asked.variant = True, EXPLORE
+        self._settle(asked, outcome)
+        return True
 
     def warm_up(self) -> None:
         """Answer the release's examples, so that the first caller does not wait for what is made on first use."""
@@ -138,6 +171,7 @@ class Plane:
                     fallback=outcome.fallback,
                     error=None if first.error is None else _reason(first),
                     key=_key_of(question),
+                    variant=asked.variant,
                     consumer=question.caller.consumer,
                     protocol=question.protocol,
                     count=question.count,
@@ -153,7 +187,8 @@ class Plane:
             asked.done(answered if is_kept else msgspec.structs.replace(answered, is_kept=False))
         if self._comparison is not None:
             for asked, first in settled:
-                self._compare(self._comparison, asked.question, first)
+                if not asked.variant:
+                    self._compare(self._comparison, asked.question, first)
 
     def _compare(self, comparison: Comparison, question: Question, outcome: Outcome) -> None:
         # On the loop, like every call of a function without a deadline: such functions are promised not to overlap.

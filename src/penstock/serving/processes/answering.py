@@ -71,6 +71,7 @@ class Answering:
             self._plane = Plane(
                 program, self._release, log=self._log, counters=self._counters, limits=self._limits, clock=clock
             )
+            self._plane.explore(options.explore)
         self._access = _access_log(options, ends)
         self._telemetry: Telemetry | None = None
         if options.otel is not None:

@@ -52,6 +52,7 @@ class ServeOptions:
         port: 0 takes any free one.
         grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
         policy: How long predictions are kept.
+        explore: Share of questions that the fallback answers to learn, 0 to 1.
         names: Host names beside the loopback names under which callers may ask.
         spares: Processes that wait to replace a worker that dies.
         access_log: File for a line per request, "-" for standard output; None for none.
@@ -69,6 +70,7 @@ class ServeOptions:
     grpc_port: int | None = None
     workers: int = 1
     policy: ServePolicy = field(default_factory=ServePolicy)
+    explore: float = 0.0
     poll_s: float = 0.5
     names: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -369,6 +371,7 @@ class Supervisor:
                 grpc=self._addresses.grpc,
                 access_log=options.access_log,
                 otel=options.otel,
+                explore=options.explore,
             )
         )
         return worker

@@ -53,6 +53,7 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
         grpc: Host and port for gRPC, "127.0.0.1:8001"; None for no gRPC.
         access_log: File for a line per request, "-" for what `access_fd` leads to; None for none.
         otel: URL of an OpenTelemetry collector; None for none.
+        explore: Share of questions that the fallback answers to learn, 0 to 1.
     """
 
     pipeline: str
@@ -66,6 +67,7 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
     grpc: str | None = None
     access_log: str | None = None
     otel: str | None = None
+    explore: float = 0.0
 
 
 class Status(Record, frozen=True, kw_only=True):
