@@ -126,14 +126,32 @@ def popular(watched_lately: Popularity, titles: pl.DataFrame, *, user_id: int, k
 
 
 @movies.outcome(within="14d", value=0.30)
-def watched(predictions: pl.DataFrame, ratings: pl.DataFrame) -> pl.DataFrame:
-    """For each prediction (prediction_id, at, user_id, answer), how many of its titles were rated in the fortnight."""
-    titles = pl.col("answer").list.eval(pl.element().struct.field("movie_id")).alias("movie_id")
-    shown = predictions.select("prediction_id", "user_id", "at", titles).explode("movie_id")
-    rated = shown.join(ratings.select("user_id", "movie_id", "rated_at"), on=("user_id", "movie_id"), how="left")
+def watched(predictions: pl.DataFrame, ratings: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """For each prediction (prediction_id, at, user_id, answer), how many of its titles were rated in the fortnight.
+
+    Beside it what it is looked at by: the genre of the first title, and how much the user had rated by then.
+    """
+    shown = pl.col("answer").list.eval(pl.element().struct.field("movie_id")).alias("movie_id")
+    asked = predictions.select("prediction_id", "user_id", "at", shown)
+    rows = asked.explode("movie_id")
+    rated = rows.join(ratings.select("user_id", "movie_id", "rated_at"), on=("user_id", "movie_id"), how="left")
     late = pl.col("rated_at") - pl.col("at")
     counted = late.is_between(timedelta(0), timedelta(days=14), closed="right").fill_null(value=False)
-    return rated.group_by("prediction_id", maintain_order=True).agg(counted.sum().cast(pl.Float64).alias("outcome"))
+    found = rated.group_by("prediction_id", maintain_order=True).agg(counted.sum().cast(pl.Float64).alias("outcome"))
+    return found.join(_circumstances(asked, ratings, titles), on="prediction_id", how="left", maintain_order="left")
+
+
+def _circumstances(asked: pl.DataFrame, ratings: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """One row per prediction: the genre of its first title, and a bucket of how many ratings its user had made."""
+    genres = titles.select("movie_id", genre=pl.col("genres").list.first())
+    first = asked.select("prediction_id", "user_id", "at", pl.col("movie_id").list.first())
+    by_time = ratings.select("user_id", at="rated_at").sort("at")
+    counts = by_time.with_columns(pl.int_range(1, pl.len() + 1).over("user_id").alias("history"))
+    users = first.cast({"user_id": ratings.schema["user_id"]}).sort("at")
+    known = users.join_asof(counts, on="at", by="user_id", check_sortedness=False)
+    known = known.cast({"movie_id": titles.schema["movie_id"]}).join(genres, on="movie_id", how="left")
+    history = _bucket(pl.col("history").fill_null(0)).alias("user_history")
+    return known.select("prediction_id", pl.col("genre").fill_null("unknown"), history)
 
 
 def _scan(path: str) -> pl.LazyFrame:
@@ -154,18 +172,23 @@ def _people(test: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
     rows = test.join(about, on="movie_id", how="left")
     genre = _most_common(rows.select("user_id", genre="genres").explode("genre"), "genre")
     decade = _most_common(rows.select("user_id", pl.format("{}s", "decade").alias("decade")), "decade")
-    history = pl.col("history")
-    bucket = (
+    people = test.group_by("user_id").agg(pl.col("movie_id").sort().alias("watched"), pl.col("history").first())
+    people = people.join(genre, on="user_id", how="left").join(decade, on="user_id", how="left")
+    return people.select(
+        "user_id",
+        "watched",
+        pl.col("genre", "decade").fill_null("unknown"),
+        _bucket(pl.col("history")).alias("user_history"),
+    ).sort("user_id")
+
+
+def _bucket(history: pl.Expr) -> pl.Expr:
+    return (
         pl.when(history == 0).then(pl.lit("new"))
         .when(history <= 5).then(pl.lit("1-5"))
         .when(history <= 20).then(pl.lit("6-20"))
         .otherwise(pl.lit("21+"))
     )  # fmt: skip
-    people = test.group_by("user_id").agg(pl.col("movie_id").sort().alias("watched"), pl.col("history").first())
-    people = people.join(genre, on="user_id", how="left").join(decade, on="user_id", how="left")
-    return people.select(
-        "user_id", "watched", pl.col("genre", "decade").fill_null("unknown"), bucket.alias("user_history")
-    ).sort("user_id")
 
 
 def _most_common(rows: pl.DataFrame, column: str) -> pl.DataFrame:

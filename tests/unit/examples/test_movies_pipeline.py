@@ -130,19 +130,25 @@ def test_popular_answers_with_titles(ratings: pl.DataFrame, titles: pl.DataFrame
     assert [movie.title for movie in answer] == ["Two", "Four"]
 
 
-def test_an_outcome_counts_the_titles_rated_within_a_fortnight_after_being_shown(ratings: pl.DataFrame) -> None:
+def test_an_outcome_counts_the_titles_rated_within_a_fortnight_after_being_shown(
+    ratings: pl.DataFrame, titles: pl.DataFrame
+) -> None:
+    """And says by what it may be looked at: the genre of the first title, and how much the user had rated by then."""
     predictions = pl.DataFrame(
         {
-            "prediction_id": ["a", "b"],
-            "user_id": [3, 1],
-            "at": [days_ago(10), days_ago(40)],
+            "prediction_id": ["a", "b", "c"],
+            "user_id": [3, 1, 9],
+            "at": [days_ago(10), days_ago(40), days_ago(20)],
             "answer": [
                 [{"movie_id": 1, "title": "One"}, {"movie_id": 2, "title": "Two"}],
                 [{"movie_id": 4, "title": "x"}],
+                [{"movie_id": 2, "title": "Two"}],
             ],
         }
     )
-    assert movies.watched(predictions, ratings).rows() == [("a", 1.0), ("b", 0.0)]
+    found = movies.watched(predictions, ratings, titles)
+    assert found.columns == ["prediction_id", "outcome", "genre", "user_history"]
+    assert found.rows() == [("a", 1.0, "Drama", "1-5"), ("b", 0.0, "unknown", "1-5"), ("c", 0.0, "Comedy", "new")]
 
 
 def test_three_day_popularity_reproduces_the_reference(real_data: tuple[pl.DataFrame, pl.DataFrame]) -> None:
