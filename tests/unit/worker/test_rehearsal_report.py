@@ -266,4 +266,4 @@ def test_bars_and_spans_are_as_many_as_there_are() -> None:
 def test_figures_are_short() -> None:
     assert [number(v) for v in (0.123456, 12345.6, -0.5)] == ["0.123", "12,346", "-0.5"]
     assert [signed(v) for v in (0.5, 0.0, -0.5)] == ["+0.5", "0", "\N{MINUS SIGN}0.5"]
-    assert [lasted(v) for v in (5.0, 96.0, None)] == ["5 h", "4 d", "not known"]
+    assert [lasted(v) for v in (0.25, 5.0, 96.0, None)] == ["15 min", "5 h", "4 d", "not known"]

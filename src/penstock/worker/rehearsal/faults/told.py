@@ -27,14 +27,14 @@ from penstock.worker.rehearsal.report.words import counted, measured
 _SPEAKS: dict[FaultName, frozenset[str]] = {
     "feed": frozenset({"feed", "intake", "stale"}),
     "genre": frozenset({"drift", "quality"}),
-    "burst": frozenset({"service", "feed", "drift", "load"}),
+    "burst": frozenset({"service", "cost"}),
     "schema": frozenset({"intake", "schema", "look"}),
-    "bad_release": frozenset({"answers", "equality", "quality"}),
+    "bad_release": frozenset({"answers", "equality", "quality", "refused"}),
 }
 # Steps after its end in which an alert may still be its: truth comes late, windows close at their end.
 _GRACE: dict[FaultName, int] = {"feed": 1, "genre": 2, "burst": 2, "schema": 1, "bad_release": 21}
 _BEGINNINGS = frozenset({"opened", "came back"})
-_MOST_SAID = 2
+_MOST_SAID = 1
 _EVERY = 1_000_000
 _HOUR_S = 3600.0
 
@@ -84,7 +84,7 @@ def told_faults(workspace: Workspace, plan: Plan, facts: Facts) -> tuple[Planted
                 fault=fault.name,
                 what=said(source, fault),
                 since=seen.since,
-                until=plan.at(fault.after),
+                until=max(plan.at(fault.after), seen.since + seen.step),
                 detected=tuple(f"a{case.id}" for _, case in own),
                 delay_h=(own[0][0] - seen.since).total_seconds() / _HOUR_S if own else None,
                 contained=tuple(_CONTAINED[fault.name](seen)),

@@ -47,7 +47,7 @@ def make_report(workspace: Workspace, rehearsal: Rehearsal, facts: Mapping[ArmNa
     """
     plan = rehearsal.plan
     arms = {name: facts[name] for name in (LOOP, *(other for other in reversed(OTHERS) if other in facts))}
-    told = alerts_of(workspace, plan.pipeline)
+    told = _alerts(workspace, plan, arms[LOOP])
     report = Report(
         pipeline=plan.pipeline,
         start=plan.start,
@@ -65,14 +65,16 @@ def make_report(workspace: Workspace, rehearsal: Rehearsal, facts: Mapping[ArmNa
     return msgspec.structs.replace(report, promises=promises(report))
 
 
-def alerts_of(workspace: Workspace, pipeline: str) -> tuple[AlertTold, ...]:
-    """Return all alerts of a pipeline, the oldest first."""
+def _alerts(workspace: Workspace, plan: Plan, facts: Facts) -> tuple[AlertTold, ...]:
+    """Return all alerts of the policy's arm, the oldest first."""
     with workspace.ledger.read() as conn:
-        found = alerts.page(conn, pipeline=pipeline, limit=_EVERY)[::-1]
-    return tuple(_told(case_of(alert), alert.disposition) for alert in found)
+        found = alerts.page(conn, pipeline=plan.pipeline, limit=_EVERY)[::-1]
+    return tuple(_told(case_of(alert), facts, alert.disposition) for alert in found)
 
 
-def _told(case: Case, disposition: str | None) -> AlertTold:
+def _told(case: Case, facts: Facts, disposition: str | None) -> AlertTold:
+    # What opened it is what was found, and that is said already.
+    done = [d.what if d.what == "opened" or not d.said else f"{d.what}: {d.said}" for d in case.done]
     return AlertTold(
         alert=f"a{case.id}",
         kind=case.kind,
@@ -81,9 +83,19 @@ def _told(case: Case, disposition: str | None) -> AlertTold:
         resolved_at=case.resolved_at,
         release=case.release,
         said=case.found.worst.said,
-        done=tuple(f"{done.what}: {done.said}" if done.said else done.what for done in case.done),
+        done=(*done[:1], *_retrained_for(case, facts), *done[1:]),
         disposition=disposition,
     )
+
+
+def _retrained_for(case: Case, facts: Facts) -> Iterator[str]:
+    """Yield what became of the retrains that the windows of an alert asked for."""
+    for cause in facts.causes:
+        if cause.key.startswith(f"{case.subject}@") and case.raised_at <= cause.decided_at <= case.seen_at:
+            run = next((run for run in facts.retrains if run.id == cause.run_id), None)
+            made = run.release if run is not None else None
+            said = f"retrained, {made} stands" if made is not None else f"retrain {cause.state}: {cause.reason}"
+            yield f"{said} ({cause.name})"
 
 
 def _week(arms: Mapping[ArmName, Facts], number: int, plan: Plan, told: Sequence[AlertTold]) -> Week:

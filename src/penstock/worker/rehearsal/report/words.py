@@ -8,7 +8,7 @@ from penstock.worker.rehearsal.report.records import Became, LiveQuality, Plante
 
 LOOP: ArmName = "policy"
 Line = tuple[str, str]
-_DAY_H = 24.0
+_DAY_H, _HOUR_MIN = 24.0, 60.0
 _LONG_H = 72.0
 BECAME: dict[Became, str] = {
     "released": "released",
@@ -72,6 +72,8 @@ def lasted(hours: float | None) -> str:
     """Return hours, or days where there are many."""
     if hours is None:
         return "not known"
+    if hours < 1:
+        return f"{number(hours * _HOUR_MIN)} min"
     return f"{number(hours)} h" if hours < _LONG_H else f"{number(hours / _DAY_H)} d"
 
 
