@@ -354,3 +354,13 @@ def test_the_newest_windows_count_however_many_there_are(sight: Project, tmp_pat
     verdict, lines = _answer(_status(project, BEGIN + 2 * DAY), "healthy")
     assert _line(lines, "5 of 5 monitors quiet")
     assert verdict == "fine"
+
+
+def test_a_tick_that_raises_an_alert_still_writes_one_json_document(sight: Project, tmp_path: Path) -> None:
+    """--json: what is told on the way goes to standard error."""
+    project = _own(sight, tmp_path)
+    project.write('[sight]\nschedule = "0 4 * * *"\nbudget = { cpu_s_per_day = 0 }\n', "penstock.toml")
+    for days in (1, 3):
+        done = project.command("tick", "--now", (BEGIN + days * DAY).isoformat(), "--json")
+    assert "alert_raised" in done.stderr
+    assert json.loads(done.stdout)["actions"]
