@@ -29,7 +29,7 @@ _SPEAKS: dict[FaultName, frozenset[str]] = {
     "genre": frozenset({"drift", "quality"}),
     "burst": frozenset({"service", "cost"}),
     "schema": frozenset({"intake", "schema", "look"}),
-    "bad_release": frozenset({"answers", "equality", "quality", "refused"}),
+    "bad_release": frozenset({"answers", "equality", "numeric", "quality", "refused"}),
 }
 # Steps after its end in which an alert may still be its: truth comes late, windows close at their end.
 _GRACE: dict[FaultName, int] = {"feed": 1, "genre": 2, "burst": 2, "schema": 1, "bad_release": 21}
