@@ -76,6 +76,9 @@ class Pipeline:
     ) -> object:
         """Declare a source of rows, taken in incrementally and kept in versions.
 
+        It may take `predictions` and `feedback`, the tables of what the pipeline served and what was said of it, and
+        so make rows to learn from of them.
+
         Args:
             function: The function, when the decorator stands bare.
             key: Columns that identify a row; a newer row with the same key replaces the older.
