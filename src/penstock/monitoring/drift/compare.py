@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import InputError
 from penstock.core.records import Record
 from penstock.monitoring.drift.features import WEIGHTS, Feature, Yardstick, scale_of
+from penstock.monitoring.drift.moved import parts_that_moved
 from penstock.monitoring.drift.seasons import seasons_of
+from penstock.monitoring.drift.shapes import shape_of
 from penstock.monitoring.drift.variation import FEWEST, Ordinary, Season, Surprise
 from penstock.monitoring.findings import Finding, Kind
 from penstock.monitoring.profiles.numbers import Numbers, quantiles
@@ -239,6 +242,8 @@ def _finding(  # noqa: PLR0917 - what a finding says of a test
             "rows": column.rows,
             "reference_windows": len(reference.windows),
             "ordinary_spread": test.found.error,
+            "moved": [msgspec.to_builtins(part) for part in parts_that_moved(test.column, column, usual)],
+            "shape": shape_of(column, usual),
         },
     )
 

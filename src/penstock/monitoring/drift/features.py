@@ -22,8 +22,6 @@ _MIDDLE = np.array([0.1, 0.5, 0.9])
 _QUARTERS = {"low": 0.25, "middle": 0.5, "high": 0.75}
 # 0.1 to 0.9 of a normal distribution, in standard deviations.
 _SPREAD_OF_NORMAL = 2.563
-# Numbers further from the median, in spreads, count as this far: one wild value moves nothing.
-_WILD = 20.0
 _TINY = 1e-12
 _SMALLEST_VARIANCE = 1e-6
 # How a column's part of the budget is divided: most to what moves most often.
@@ -91,6 +89,8 @@ class _OfNumbers:
         histogram = coarsened(usual.histogram, bits)
         values, shares = self._values(histogram), histogram.counts / usual.count
         mean = float(values @ shares)
+        # By how much a shift of one spread moves the mean of the values: their slope is 1 / cosh of themselves.
+        self._slope = float((1 / np.cosh(values)) @ shares)
         apart = (values - mean) ** 2
         self.variance = float(apart @ shares)
         fourth = float((apart * apart) @ shares)
@@ -109,7 +109,8 @@ class _OfNumbers:
         values, shares = self._values(histogram), histogram.counts / numbers.count
         mean = float(values @ shares)
         variance = float((values - mean) ** 2 @ shares)
-        found["level"] = Feature(mean, max(variance, self.variance) / numbers.count)
+        noise = max(variance, self.variance) / numbers.count
+        found["level"] = Feature(mean / self._slope, noise / self._slope**2)
         if not self.is_constant:
             spread = 0.5 * math.log(max(variance, _SMALLEST_VARIANCE))
             found["spread"] = Feature(spread, self._noise_of_spread / numbers.count)
@@ -123,8 +124,12 @@ class _OfNumbers:
         return found
 
     def _values(self, histogram: Histogram) -> Floats:
-        """Return the middles of the bins in spreads from the median, wild ones as far as `_WILD`."""
-        found: Floats = np.clip((middles_of(histogram) - self._centre) / self.scale, -_WILD, _WILD)
+        """Return the middles of the bins in spreads from the median, on a scale that shortens what lies far out.
+
+        The inverse hyperbolic sine (Johnson, 1949, Biometrika 36:149-176) is linear near the median and logarithmic
+        beyond: one wild value moves nothing, and what varies by a share of itself varies evenly.
+        """
+        found: Floats = np.arcsinh((middles_of(histogram) - self._centre) / self.scale)
         return found
 
 

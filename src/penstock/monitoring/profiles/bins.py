@@ -19,7 +19,7 @@ FINEST = 52
 # Bits where both signs are there: one table for all numbers then has 2^18 places.
 _BITS_OF_BOTH = 6
 _WIDEST = 1 << 17
-_SAMPLE = 1000
+_SAMPLE = 1024
 _FEW = 1 << 14
 # Rows per step: their keys stay in the processor's cache.
 _STEP = 1 << 16
@@ -53,7 +53,10 @@ def histogram_of(values: Floats, low: float, high: float) -> Histogram:
     """
     # What a part of the numbers allows bounds what all of them do, so no finer bins need to be tried.
     sample = values[:: max(len(values) // _SAMPLE, 1)]
-    bits = settled(Histogram(FINEST, *_distinct(_ordered(sample, FINEST)))).bits
+    likely = settled(Histogram(FINEST, *_distinct(_ordered(sample, FINEST))))
+    bits = likely.bits
+    if len(sample) == len(values):
+        return likely
     if len(values) < _FEW:
         return settled(Histogram(bits, *_distinct(_ordered(values, bits))))
     if low < 0 < high or bits <= _BITS_OF_BOTH:

@@ -17,6 +17,8 @@ Integers = npt.NDArray[np.int64]
 _BUCKETS = 1 << 16
 _CROWDED = 1 << 14
 _RARE = 4096
+# Sorting few rows is quicker than clearing and walking all buckets.
+_FEW = 4096
 
 
 class Counted(NamedTuple):
@@ -37,6 +39,9 @@ class Counted(NamedTuple):
 
 def counted(hashes: Hashes) -> Counted:
     """Count values by their hashes; two values of one hash would be taken for one (chance 2^-64 each)."""
+    if len(hashes) < _FEW:
+        different, rows, counts = np.unique(hashes, return_index=True, return_counts=True)
+        return Counted(rows, counts.astype(np.int64), 0, different)
     buckets = _buckets(hashes, 0)
     filled = np.bincount(buckets, minlength=_BUCKETS)
     used = int(np.count_nonzero(filled))
