@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.cli.tables import counted, grid, indented, open_console, when, write_json
 from penstock.core.errors import InputError
+from penstock.project.alerting.judging import FACTS
 from penstock.project.alerting.listing import DeadMessage, Listed, Precision, Shown, list_alerts, list_dead, retry
 from penstock.project.alerting.listing import dispose as record
 from penstock.project.alerting.why import Why, encode, example_commands
@@ -19,6 +19,7 @@ from penstock.project.alerting.why import why as walk_back
 from penstock.project.workspace import open_workspace
 
 _LONG = 300
+_DRAWN = frozenset({"shape", "moved"})  # for pictures, and said above; with --json they are there
 Alert = Annotated[str, typer.Argument(metavar="ALERT", help="As a7; `penstock alerts` lists them.")]
 
 
@@ -149,7 +150,7 @@ def _print_alert(console: Console, one: Shown, now: datetime) -> None:
 
 
 def _rows(one: Shown, now: datetime) -> list[tuple[str, str]]:
-    times = counted(one.windows, "window") if one.budget is not None else counted(one.windows, "time")
+    times = counted(one.windows, "time" if one.kind in FACTS else "window")
     sure = [f"p = {one.p:.2g} over all that was looked at"] if one.p is not None else []
     sure += [f"at most {one.budget:g} false alarms per window"] if one.budget is not None else []
     ended = None if one.resolved_at is None else when(datetime.fromisoformat(one.resolved_at), now)
@@ -159,6 +160,7 @@ def _rows(one: Shown, now: datetime) -> list[tuple[str, str]]:
         ("since", f"{when(datetime.fromisoformat(one.since), now)}, {times}{f'; resolved {ended}' if ended else ''}"),
         ("how sure", "; ".join(sure)),
         ("release", one.release or ""),
+        *(("rows", said) for said in one.rows),
         *(("also", said) for said in one.moved[1:4]),
         *(("also seen", said) for said in one.also_seen),
         *(("done", said) for said in one.done[1:]),
@@ -182,7 +184,9 @@ def _print_why(console: Console, found: Why, now: datetime) -> None:
     came = [(c.dataset, f"{when(c.taken_at, now)}: {c.rows_added:,} rows", _of_rows(c)) for c in found.data]
     went = [(w.release, when(w.at, now), "; ".join(w.changes) or "nothing differs") for w in found.releases]
     _section(console, "May be the reason", [(said,) for said in found.suspects])
-    _section(console, "Found", [(name, _short(value)) for name, value in found.worst.evidence.items()])
+    _section(
+        console, "Found", [(name, _short(value)) for name, value in found.worst.evidence.items() if name not in _DRAWN]
+    )
     _section(console, "In these windows", looked)
     _section(console, "Rows that came", came)
     _section(console, "Releases that went live", went)
@@ -205,6 +209,17 @@ def _section(console: Console, title: str, rows: Sequence[tuple[str, ...]]) -> N
     console.print(indented(table, [[*row, *[""] * (widest - len(row))] for row in rows]))
 
 
-def _short(value: object) -> str:
-    text = msgspec.json.encode(value).decode()
+def _short(value: object, depth: int = 0) -> str:
+    match value:
+        case float():
+            text = f"{value:.4g}"
+        case dict():
+            text = ", ".join(f"{name} {_short(item, depth + 1)}" for name, item in value.items())
+            text = f"({text})" if depth else text
+        case list() | tuple():
+            text = "; ".join(_short(item, depth + 1) for item in value)
+        case None:
+            text = "none"
+        case _:
+            text = str(value)
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."

@@ -28,8 +28,10 @@ def seen(loop: Loop, *hours: int) -> None:
     windows = []
     for hour in hours:
         start = loop.now - timedelta(hours=hour)
+        moved = [{"said": "x from 6 to 9", "rows": 71}]
         found = finding(
-            subject="events.x", evidence={"before": {"p50": 3.0}, "after": {"p50": 9.0}, "ids": [PREDICTION]}
+            subject="events.x",
+            evidence={"before": {"p50": 3.0}, "after": {"p50": 9.0}, "ids": [PREDICTION], "moved": moved},
         )
         windows.append(
             Window(monitor="data:events", start=start, end=start + timedelta(hours=1), rows=100, findings=(found,))
@@ -69,7 +71,7 @@ def test_the_commands_say_it_to_people_and_to_programs(walked: Loop) -> None:
     told = walked.project.command("alerts")
     assert told.returncode == 3
     assert "chain: the data changed (events.x)" in told.stdout
-    for word in ("what", "since", "how sure", "next", "penstock why a1"):
+    for word in ("what", "since", "how sure", "x from 6 to 9: 71 rows", "next", "penstock why a1"):
         assert word in told.stdout
     plain = walked.project.command("alerts", "chain", "--json")
     (alert,) = json.loads(plain.stdout)["alerts"]

@@ -1,7 +1,8 @@
 """Which alerts there are, what was done about each, and how many were worth hearing of. Reads the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,13 +13,14 @@ from penstock.core.errors import NotFoundError
 from penstock.core.records import Record
 from penstock.core.refs import RunRef
 from penstock.project.alerting.cases import Case, case_of
-from penstock.project.alerting.words import Summary, headline, summary
+from penstock.project.alerting.words import Summary, clean, headline, summary
 from penstock.project.moving import person
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import alerts, causes, deliveries, releases, runs
 
 _MOST_CAUSES = 300
 _MOST_DEEDS = 20
+_MOST_ROWS = 3
 _AFTER = timedelta(days=1)  # what was done so long after an alert was resolved may still be about it
 
 
@@ -27,11 +29,13 @@ class Shown(Summary, frozen=True, kw_only=True):
 
     Attributes:
         title: One line.
+        rows: Which rows moved it, "qty from 4 to 14: 1,129 rows"; sent nowhere, for these are values.
         disposition: "real", "noise", or None where nobody has said.
         unheard: Messages about it that have not arrived, "a7/opened/webhook: it answered 500".
     """
 
     title: str
+    rows: list[str]
     disposition: str | None
     disposed_by: str | None
     unheard: list[str]
@@ -143,10 +147,20 @@ def show_alert(conn: sa.Connection, alert: alerts.Alert) -> Shown:
     return Shown(
         **msgspec.structs.asdict(said),
         title=headline(alert, case.found),
+        rows=[clean(one) for one in _rows(case.found.worst.evidence)],
         disposition=alert.disposition,
         disposed_by=alert.disposed_by,
         unheard=[f"{d.name}: {d.state}{f' after {d.tries} tries, {d.error}' if d.tries else ''}" for d in unheard],
     )
+
+
+def _rows(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """Return which rows moved it, where the monitor says so."""
+    moved = evidence.get("moved")
+    for one in moved[:_MOST_ROWS] if isinstance(moved, list) else ():
+        if isinstance(one, dict) and "said" in one:
+            count = one.get("rows")
+            yield f"{one['said']}: {count:,} rows" if isinstance(count, int) else str(one["said"])
 
 
 def deeds(conn: sa.Connection, case: Case) -> list[str]:

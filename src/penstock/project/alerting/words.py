@@ -1,7 +1,7 @@
 """What an alert says: to people in a sentence, to programs as JSON, and what to type next.
 
-No row values and no evidence leave this machine: a message names columns, figures and commands. `penstock why` has the
-rest.
+No rows and no evidence leave this machine: a message has names, figures and commands, the values of slices, and what a
+failing step said. `penstock why` has the rest.
 """
 
 import math
