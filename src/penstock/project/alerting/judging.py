@@ -77,9 +77,9 @@ class Verdict:
     def put(self, case: Case, event: str = "", said: str = "") -> None:
         """Let a case stand; with an event, tell of it."""
         if event:
-            word = event.partition(":")[0]
-            case = replace(case, done=(*case.done, Done(at=self.now, what=word, said=said)))
             again = case.found.returns
+            word = "came back" if again and event == "opened" else event.partition(":")[0]
+            case = replace(case, done=(*case.done, Done(at=self.now, what=word, said=said)))
             self.told.setdefault(case.key, []).append(f"{event}#{again + 1}" if again else event)
         self.cases[case.key] = case
 

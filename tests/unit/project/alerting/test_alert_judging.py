@@ -79,6 +79,7 @@ def test_what_comes_back_soon_is_the_same_alert_and_needs_longer_to_resolve() ->
     assert (case.is_open, case.found.returns, case.windows) == (False, 1, 2)
     assert case.found.clean == tuple((FIRST + day * DAY).isoformat() for day in (5, 6, 7, 8))
     assert found.told == {"drift data:ratings": ["opened", "resolved", "opened#2", "resolved#2"]}
+    assert [one.what for one in case.done] == ["opened", "resolved", "came back", "resolved"]
 
 
 def test_what_comes_back_after_long_is_another_alert() -> None:
