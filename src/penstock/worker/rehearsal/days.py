@@ -30,8 +30,8 @@ from penstock.project.workspace import Workspace, read_manifest
 from penstock.serving.observe.events import log_events
 from penstock.serving.predictions.compaction import compact
 from penstock.serving.predictions.reading import predictions_frame
-from penstock.serving.processes.ask import Ask, id_of
-from penstock.store.ledger import releases
+from penstock.serving.processes.ask import id_of
+from penstock.store.ledger import causes, releases
 from penstock.worker.rehearsal import facts, requests
 from penstock.worker.rehearsal.arms import SOURCE, SetClock, open_arm
 from penstock.worker.rehearsal.faults.ground import Ground, prepare
@@ -158,6 +158,9 @@ class _Arm:
             return
         with self._workspace.ledger.read() as conn:
             live = releases.live(conn, self._plan.pipeline)
+            decided = causes.page(conn, pipeline=self._plan.pipeline, limit=1)
+        if decided and decided[0].decided_at > self._plan.start:  # the first day was broken off: it is done again
+            return
         if live is None:
             report = run_graph(graph, self._workspace, RunOptions(params={}, now=self._plan.start, cause=CAUSE))
             if report.release is None:
@@ -177,9 +180,9 @@ class _Arm:
         return found
 
     def _live_day(self, step: int) -> Told:
-        spent, live = _Spent(), self._live()
+        spent = _Spent()
         with spent.on("ask"):
-            self._ask(step, live)
+            answered_by = self._ask(step)
         self._moment.at = now = self._plan.at(step + 1)
         problems: tuple[str, ...] = ()
         if self._ground is not None:
@@ -191,27 +194,34 @@ class _Arm:
             else:  # nobody watches the others: their truth is joined at the end
                 retrain_what_is_due(self._workspace, now, names=[self._plan.pipeline], economics=None)
         with spent.on("note"):
-            day = facts.day_of(self._workspace, self._plan, step, answered_by=str(live.ref), problems=problems)
+            day = facts.day_of(self._workspace, self._plan, step, answered_by=answered_by, problems=problems)
         return Told(day=day, cpu_s=spent.cpu_s, wall_s=spent.wall_s)
 
-    def _ask(self, step: int, live: releases.Release) -> None:
+    def _ask(self, step: int) -> str:
+        """Let people ask; return the release that answers them."""
+        live = self._live()
+        answered_by = str(live.ref)
         asks = requests.draw(self._plan, step, self._askers, self._folder / SOURCE / "home")
         if self._ground is not None:
             asks = self._ground.crowd(asks, step)
         if self._is_again:
-            asks = self._unanswered(asks, step)
+            known = self._known(step)
+            asks = [ask for ask in asks if ask.at is not None and id_of(self._seed, ask.at) not in known]
+            answered_by = next(iter(known.values()), answered_by)  # a tick that was killed may have made another
         if asks:
             ask_release(live, asks, self._workspace, seed=self._seed, patience=PATIENCE)
+        return answered_by
 
     @property
     def _seed(self) -> str:
         return f"{self._plan.pipeline}/{self._plan.seed}"
 
-    def _unanswered(self, asks: list[Ask], step: int) -> list[Ask]:
+    def _known(self, step: int) -> dict[str, str]:
+        """Return the release that answered each request of a step which has been answered."""
         span = (self._plan.at(step), self._plan.at(step + 1))
         frame = predictions_frame(self._workspace.home, self._plan.pipeline, since=span[0], until=span[1])
-        known = set(frame.select(pl.col("prediction_id").str.split("-").list.first()).collect().to_series())
-        return [ask for ask in asks if ask.at is not None and id_of(self._seed, ask.at) not in known]
+        found = frame.select(pl.col("prediction_id").str.split("-").list.first(), "release").collect()
+        return dict(found.iter_rows())
 
     def _end(self, graph: Graph) -> None:
         """Bring in all rows and the truth that is known at the end."""
