@@ -11,22 +11,16 @@ from penstock.worker.rehearsal.report.records import Freshness
 _HOUR_S = 3600.0
 
 
-def freshness(facts: Facts, start: datetime, end: datetime, step: timedelta) -> Freshness:
-    """Return how fresh an arm was between two moments, measured at the end of each step."""
-    data = [age for moment in looks(start, end, step) if (age := data_age_h(facts, moment)) is not None]
-    model = [age for moment in looks(start, end, step) if (age := model_age_h(facts, moment)) is not None]
+def freshness(facts: Facts, looks: Sequence[datetime]) -> Freshness:
+    """Return how fresh an arm was at some looks."""
+    data = [age for moment in looks if (age := data_age_h(facts, moment)) is not None]
+    model = [age for moment in looks if (age := model_age_h(facts, moment)) is not None]
     return Freshness(
         data_age_h=median(data) if data else None,
         data_age_most_h=max(data, default=None),
         model_age_h=median(model) if model else None,
         model_age_most_h=max(model, default=None),
     )
-
-
-def looks(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
-    """Return the ends of the steps between two moments."""
-    count = int((end - start) / step)
-    return [start + step * number for number in range(1, count + 1)]
 
 
 def data_age_h(facts: Facts, moment: datetime) -> float | None:

@@ -123,7 +123,7 @@ def _arm(facts: Facts, plan: Plan, start: datetime, end: datetime) -> ArmSpan:
         fallbacks=int(answers["fallback"].sum()),
         errors=int(answers["failed"].sum()),
         quality=tuple(_live_quality(name, answers, truths) for name, truths in facts.truths.items()),
-        fresh=freshness(facts, start, end, timedelta(seconds=plan.step_s)),
+        fresh=freshness(facts, [at for step in range(plan.steps) if start < (at := plan.at(step + 1)) <= end]),
         intakes=len(versions),
         rows=sum(version.rows_added for version in versions),
         set_aside=sum(version.rows_quarantined for version in versions),
