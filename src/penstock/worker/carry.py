@@ -12,14 +12,13 @@ import sqlalchemy as sa
 import structlog
 
 from penstock.core import faults
-from penstock.core.errors import BudgetError, LeaseLostError, NotFoundError, PenstockError, StoreError
+from penstock.core.errors import BudgetError, LeaseLostError, LedgerError, NotFoundError, PenstockError, StoreError
 from penstock.core.records import Record
 from penstock.core.refs import RunRef
 from penstock.core.states import RunState
 from penstock.engine import logs
 from penstock.engine.events import Event, Listener, UnitEnded, ignore
 from penstock.engine.stopping import CancelledRunError
-from penstock.project.earlier import judge_earlier
 from penstock.project.running import RunOptions, RunReport, run_graph
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace
@@ -38,6 +37,8 @@ _OUTCOMES: dict[RunState, Outcome] = {
 }
 # A gate that refuses and a purse that is empty say nothing bad about the pipeline.
 _NO_FAILURES = frozenset({"check", BudgetError.code})
+# Nor does a store that failed under a run: it begins again, as one whose process died. A full disk would fail it again.
+_STORE_FAILED = frozenset({StoreError.code, LedgerError.code})
 
 
 class Settled(Record, frozen=True, kw_only=True):
@@ -101,7 +102,14 @@ def perform(workspace: Workspace, cause: Open, *, slot: datetime | None = None) 
         CancelledRunError: This process was asked to stop; the cause waits.
     """
     faults.point("cause_before_run")
-    options = RunOptions(params={}, now=slot or cause.decided_at, cause=cause.name, cause_id=cause.id)
+    policy = workspace.settings.policy(cause.pipeline).economics
+    options = RunOptions(
+        params={},
+        now=slot or cause.decided_at,
+        cause=cause.name,
+        cause_id=cause.id,
+        earlier=policy.releases - 1 if policy.weigh else 0,
+    )
     try:
         report = run_graph(find_graph(workspace, cause.pipeline), workspace, options, _purse(workspace, cause))
     except LeaseLostError as error:
@@ -113,8 +121,6 @@ def perform(workspace: Workspace, cause: Open, *, slot: datetime | None = None) 
         _fail_unbegun(workspace, cause, error)
         return None
     faults.point("cause_after_run")
-    policy = workspace.settings.policy(cause.pipeline).economics
-    judge_earlier(workspace, report, most=policy.releases - 1 if policy.weigh else 0)
     return report
 
 
@@ -159,14 +165,13 @@ def _settle(conn: sa.Connection, cause: causes.Cause) -> Settled | None:
         return None
     if run.state is RunState.RUNNING:
         return None
-    is_refusal = run.state is RunState.FAILED and run.error is not None and run.error.kind in _NO_FAILURES
-    outcome: Outcome = "refused" if is_refusal else _OUTCOMES[run.state]
+    outcome = _outcome(run)
     said = "" if run.error is None else run.error.message
     times = int(cause.figures.get("lost", 0)) + (outcome == "lost")
     figures = {k: v for k, v in cause.figures.items() if k != "held"} | {"outcome": outcome, "lost": times}
     state = state_after(outcome, times)
     if outcome == "lost" and state == "failed":
-        said = f"its process died {times} times"
+        said = f"its process died, or the store failed under it, {times} times"
     causes.end(conn, cause, state, reason=said or cause.reason, figures=figures)
     return Settled(
         pipeline=cause.pipeline,
@@ -176,6 +181,13 @@ def _settle(conn: sa.Connection, cause: causes.Cause) -> Settled | None:
         release=run.release,
         said=said,
     )
+
+
+def _outcome(run: runs.Run) -> Outcome:
+    kind = "" if run.error is None or run.state is not RunState.FAILED else run.error.kind
+    if kind in _NO_FAILURES:
+        return "refused"
+    return "lost" if kind in _STORE_FAILED else _OUTCOMES[run.state]
 
 
 def _put(conn: sa.Connection, action: Queue | Skip, state: causes.State) -> bool:
