@@ -51,7 +51,7 @@ def foresee(workspace: Workspace, pipeline: str, now: datetime, *, worth: Worth 
         worth="" if worth is None else worth.said,
         figures={} if worth is None else worth.figures,
         is_worth=None if worth is None else worth.is_worth,
-        is_weighed=any(found.cause.partition(":")[0] in WEIGHED for found in (*begins.values(), *waits)),
+        is_weighed=any(found.cause.partition(":")[0] in WEIGHED for found in begins.values()),
     )
 
 

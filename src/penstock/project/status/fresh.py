@@ -11,6 +11,7 @@ from penstock.project.status.records import Answer, Due, Line, Verdict, Waits, a
 from penstock.project.status.seen import lines_of
 from penstock.project.status.words import ago, at, counted, span
 from penstock.store.ledger import recent
+from penstock.store.ledger.causes import MARKS
 
 _KINDS: frozenset[Kind] = frozenset({"stale_data", "stale_model", "broken_feed"})
 # A tenth of an intake refused is more than the odd broken row.
@@ -114,6 +115,7 @@ def _next(facts: Facts, due: Due | None) -> Iterator[Line]:
     for cause in (c for c in facts.causes if c.state == "running" and c.kind != "quarantine"):
         said = f"a retrain is under way for {cause.name}: {cause.reason}"
         yield Line(verdict="said", said=said, leads_to=f"penstock show r{cause.run_id}")
+    yield from _last(facts)
     if due is None:
         return
     preview = "penstock tick --dry-run"
@@ -122,12 +124,27 @@ def _next(facts: Facts, due: Due | None) -> Iterator[Line]:
         yield Line(verdict="said", said=said, leads_to=preview)
     for found in due.waits[:_MOST]:
         yield Line(verdict="said", said=_waiting(found), leads_to=preview)
-    for found in due.skips[:_MOST]:
-        yield Line(verdict="said", said=f"{found.cause} would be skipped: {found.said}", leads_to=preview)
+    for found in due.skips[:1]:
+        more = f" (and {len(due.skips) - 1} more)" if len(due.skips) > 1 else ""
+        yield Line(verdict="said", said=f"{found.cause} would be skipped: {found.said}{more}", leads_to=preview)
     if due.worth:
         yield Line(verdict="said", said=f"a retrain now: {due.worth}", leads_to=preview, figures=due.figures)
     if not due.begins:
         yield _slot(facts, due)
+
+
+def _last(facts: Facts) -> Iterator[Line]:
+    """Yield what became of the newest reason to retrain, also where that was nothing."""
+    ended = [c for c in facts.causes if c.kind not in MARKS and c.state in {"done", "failed", "skipped"}]
+    for cause in ended[:1]:
+        what = {"done": "was run", "failed": "FAILED", "skipped": "was skipped"}[cause.state]
+        run = "" if cause.run_id is None else f"penstock show r{cause.run_id}"
+        said = (
+            f"last decided: {cause.name} {what} {ago(cause.finished_at or cause.decided_at, facts.now)}: {cause.reason}"
+        )
+        yield Line(
+            verdict="look" if cause.state == "failed" else "said", said=said, leads_to=run, figures=cause.figures
+        )
 
 
 def _waiting(found: Waits) -> str:

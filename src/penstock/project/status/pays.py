@@ -111,7 +111,7 @@ def _cost(facts: Facts) -> tuple[float | None, list[Line]]:
     cpu_s = sum(used.cpu_s for used in facts.used)
     ends = {state: sum(t.count for t in facts.tally if t.state == state) for state in ("done", "skipped", "failed")}
     said = f"{counted(ends['done'], 'retrain')} in {days} d, {ends['skipped']:,} skipped, {ends['failed']:,} failed"
-    said += f"; all runs used {span(cpu_s)} of CPU" if cpu_s else ""
+    said += f"; all runs used {span(cpu_s)} of CPU" if cpu_s >= 1 else ""
     price = facts.policy.cost.cpu_hour
     figures = {"days": days, "cpu_s": cpu_s, "money": cpu_s / 3600 * price, **ends}
     lines = [Line(verdict="said", said=said, leads_to=f"penstock runs {facts.pipeline}", figures=figures)]

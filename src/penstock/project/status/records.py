@@ -88,7 +88,7 @@ class Due(Record, frozen=True, kw_only=True):
         worth: What is expected of a retrain, in a sentence; "" where nothing is known.
         figures: The figures of that.
         is_worth: Whether it gains more than it costs; None where nothing is known.
-        is_weighed: Something begins or waits that is run only where its gain exceeds its cost.
+        is_weighed: Something begins that is run only where its gain exceeds its cost.
     """
 
     slot: datetime | None = None
