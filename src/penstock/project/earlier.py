@@ -1,11 +1,12 @@
 """Judges earlier releases on the rows that a run has just judged its candidate by, to learn how models age.
 
-It decides nothing and holds nothing up: what cannot be judged any more is left out, and a bound is put on what it uses.
+It decides nothing: what cannot be judged any more is left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
+import msgspec
 import polars as pl
 import sqlalchemy as sa
 import structlog
@@ -13,93 +14,53 @@ import structlog
 from penstock.checks.evaluation import Evaluation, Lift, Roles
 from penstock.core.errors import PenstockError, StoreError
 from penstock.core.records import Artifact, Interval
-from penstock.engine.platform_nodes import with_platform_nodes
-from penstock.engine.protocol import Engine, Limits, Place, Result, Task
+from penstock.core.states import NodeState
+from penstock.engine.protocol import Engine, Limits, Result, Task
 from penstock.engine.retries import policy_of
-from penstock.engine.state import Job, NodeRun, RunView, Unit
-from penstock.engine.stopping import CancelledRunError, signals
+from penstock.engine.state import Job, NodeRun, RunOutcome, RunView, Unit
+from penstock.engine.stopping import CancelledRunError, Stop
 from penstock.engine.units import CHAMPION, units_of
 from penstock.pipeline.graph import Node, texts
-from penstock.pipeline.snapshot import tree_digest
-from penstock.project.ageing import Made, evaluation_of, is_higher_better, made_by
-from penstock.project.running import RunReport
-from penstock.project.workspace import Workspace, champion_of, place_of
-from penstock.releases.manifest import Manifest
+from penstock.project.ageing import evaluation_of, is_higher_better, made_by
+from penstock.project.workspace import Workspace, champion_of
 from penstock.store import codecs
 from penstock.store.ledger import ages, attempts, releases
 from penstock.store.ledger.releases import Release
 
 _events = structlog.get_logger("penstock.worker")
-# Of what a run used, at most this much again is spent on earlier releases.
-SHARE = 0.1
 _LOOK_S = 0.2
-
-
-def judge_earlier(workspace: Workspace, report: RunReport, *, most: int, share: float = SHARE) -> int:
-    """Judge earlier releases as a run has judged its candidate and the champion; return how many were.
-
-    What that uses counts as use of the run.
-
-    Args:
-        workspace: The project.
-        report: A run of this process that reached its evaluation.
-        most: Most earlier releases, the champion that the run was compared with aside.
-        share: Of what the run used, how much of it again may be spent on them, in CPU seconds.
-
-    Raises:
-        StoreError: The store is away.
-        CancelledRunError: This process was asked to stop.
-    """
-    evaluation = evaluation_of(report.manifest.graph)
-    if evaluation is None or evaluation.name not in report.manifest.evaluations or most <= 0:
-        return 0
-    with workspace.ledger.read() as conn:
-        own = made_by(conn, report.run_id)
-        found = _comparable(conn, report, own)
-        used = attempts.of_run(conn, report.run_id)
-    once_s = max((a.cpu_s or 0.0 for a in used if a.node == evaluation.name), default=0.0)
-    affordable = share * sum(a.cpu_s or 0.0 for a in used) / once_s if once_s else 0.0
-    chosen = found[: int(min(most, affordable))]
-    if not chosen:
-        return 0
-    engine = workspace.crew.engine(workspace.settings.engine, workspace.settings, 1)
-    try:
-        judging = _Judging(workspace, report, evaluation, own.at, engine)
-        return sum(judging.judge(release) for release in chosen)
-    finally:
-        engine.close()
-
-
-def _comparable(conn: sa.Connection, report: RunReport, own: Made) -> list[Release]:
-    """Return the earlier releases that differ from this run by their data alone, the newest first."""
-    left_out = {report.manifest.champion, report.release}
-    earlier: list[Release] = []
-    for release in releases.of_pipeline(conn, report.pipeline):
-        if release.run_id is None or {release.hash, str(release.ref)} & left_out:
-            continue
-        made = made_by(conn, release.run_id)
-        if made.at < own.at and made.is_like(own):
-            earlier.append(release)
-    return earlier
+_RENEW_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Judging:
-    """A run whose candidate others are held against."""
+class Judging:
+    """A run that has judged its candidate, and where its work is done.
+
+    Attributes:
+        job: What it was to execute.
+        outcome: What came of it.
+        stop: Whether this process was asked to stop.
+        renew: Holds on to the leases of the run.
+    """
 
     workspace: Workspace
-    report: RunReport
-    evaluation: Node
-    now: datetime
+    job: Job
+    outcome: RunOutcome
     engine: Engine
+    stop: Stop
+    renew: Callable[[], None]
 
     @property
-    def manifest(self) -> Manifest:
-        return self.report.manifest
+    def evaluation(self) -> Node:
+        """The evaluation that decides."""
+        found = evaluation_of(self.job.graph)
+        assert found is not None  # noqa: S101 - `judge_earlier` has looked
+        return found
 
     @property
-    def place(self) -> Place:
-        return place_of(self.manifest.graph, tree_digest(self.manifest.graph.files), self.workspace)
+    def candidate(self) -> str:
+        """The model that the run wants to release."""
+        return next(node.name for node in self.job.graph.nodes if node.role == "model")
 
     def judge(self, release: Release) -> bool:
         """Judge one release and record what the candidate gains over it; False where it cannot be judged."""
@@ -119,52 +80,46 @@ class _Judging:
 
     def _unit(self, release: Release) -> Unit:
         """Return the work that judges a release: that of the champion, with this release in its place."""
-        graph = with_platform_nodes(self.manifest.graph)
-        job = Job(
-            run_id=self.report.run_id,
-            graph=graph,
-            place=self.place,
-            params=self.manifest.params,
-            policy=self.manifest.policy,
-            now=self.now,
-            started_at=self.now,
-            champion=champion_of(release, self.workspace),
-        )
-        outcome = self.report.outcome
+        job = msgspec.structs.replace(self.job, champion=champion_of(release, self.workspace))
+        kept, datasets = self.outcome.kept, self.outcome.datasets
         done = {
-            node.name: NodeRun(node, kept=outcome.kept.get(node.name, {}), dataset=outcome.datasets.get(node.name))
-            for node in graph.nodes
-            if node.name in outcome.nodes
+            node.name: NodeRun(node, kept=kept.get(node.name, {}), dataset=datasets.get(node.name))
+            for node in job.graph.nodes
+            if node.name in self.outcome.nodes
         }
         return next(unit for unit in units_of(self.evaluation, RunView(job, done)) if unit.part == CHAMPION)
 
     def _perform(self, unit: Unit, release: Release) -> Result:
-        policy = policy_of(self.manifest.policy, unit.node.name)
+        policy = policy_of(self.job.policy, unit.node.name)
         task = Task(
-            id=f"{self.report.run_id}-age-{release.version}",
+            id=f"{self.job.run_id}-age-{release.version}",
             kind=unit.kind,
-            pipeline=self.report.pipeline,
+            pipeline=self.job.graph.pipeline,
             node=unit.node,
             part=unit.part,
             given=unit.given,
             params=unit.params,
-            place=self.place,
+            place=self.job.place,
             limits=Limits(memory_bytes=policy.memory_bytes, timeout_s=policy.timeout_s),
             extra=unit.extra,
         )
-        with signals() as stop, stop.held():
+        renew_at_s = self.workspace.clock.monotonic_s()
+        with self.stop.held():
             self.engine.submit(task)
             while True:
                 found = next((r for r in self.engine.results(_LOOK_S) if r.id == task.id), None)
                 if found is not None:
                     return found
-                stop.check()
+                self.stop.check()
+                if self.workspace.clock.monotonic_s() > renew_at_s:
+                    renew_at_s += _RENEW_EVERY_S
+                    self.renew()
 
     def _lift(self, older: Artifact) -> Lift:
         """Return what the candidate gains over it, on the same rows."""
         node = self.evaluation
-        candidate = next(n.name for n in self.manifest.graph.nodes if n.role == "model")
-        artifacts = {candidate: self.manifest.evaluations[node.name].rows[candidate], CHAMPION: older}
+        candidate = self.candidate
+        artifacts = {candidate: self.outcome.kept[node.name][candidate].outputs[node.outputs[0]], CHAMPION: older}
         frames = {
             name: codecs.load(artifact, self.workspace.blobs, form="polars") for name, artifact in artifacts.items()
         }
@@ -181,7 +136,7 @@ class _Judging:
     def _record(self, unit: Unit, release: Release, result: Result, lift: Lift | None) -> None:
         """Record what it used, as an attempt of the run, and what was found: in one transaction, once all is known."""
         new = attempts.NewAttempt(
-            run_id=self.report.run_id,
+            run_id=self.job.run_id,
             node=f"age:{unit.node.name}",
             part=str(release.ref),
             number=1,
@@ -194,13 +149,50 @@ class _Judging:
             attempts.finish_all(conn, [ended])
             if lift is not None:
                 found = ages.Earlier(
-                    run_id=self.report.run_id,
+                    run_id=self.job.run_id,
                     evaluation=self.evaluation.name,
                     release=str(release.ref),
                     metric=lift.metric,
                     lift=Interval(mean=lift.mean, low=lift.low, high=lift.high, n=lift.n),
                 )
                 ages.put_earlier(conn, found)
+
+
+def judge_earlier(judging: Judging, *, most: int) -> int:
+    """Judge earlier releases as a run has judged its candidate and the champion; return how many were.
+
+    It is part of the run: who is killed meanwhile does it again with the run, so what is known of ageing does not
+    depend on where a process died. What it uses counts as use of the run.
+
+    Args:
+        judging: The run.
+        most: Most earlier releases, the champion that the run was compared with aside.
+
+    Raises:
+        StoreError: The store is away.
+        CancelledRunError: This process was asked to stop.
+    """
+    evaluation = evaluation_of(judging.job.graph)
+    if most <= 0 or judging.job.champion is None or evaluation is None or evaluation.name not in judging.outcome.kept:
+        return 0
+    if judging.outcome.nodes.get(evaluation.name) not in {NodeState.SUCCEEDED, NodeState.REUSED}:
+        return 0
+    with judging.workspace.ledger.read() as conn:
+        chosen = _comparable(conn, judging.job)[:most]
+    return sum(judging.judge(release) for release in chosen)
+
+
+def _comparable(conn: sa.Connection, job: Job) -> list[Release]:
+    """Return the releases before the champion that differ from this run by their data alone, the newest first."""
+    own, champion = made_by(conn, job.run_id), job.champion
+    earlier: list[Release] = []
+    for release in releases.of_pipeline(conn, job.graph.pipeline):
+        if release.run_id is None or (champion is not None and release.hash == champion.hash):
+            continue
+        made = made_by(conn, release.run_id)
+        if made.at < own.at and made.is_like(own):
+            earlier.append(release)
+    return earlier
 
 
 def _not_judged(release: Release, reason: str) -> None:

@@ -23,6 +23,7 @@ from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
+from penstock.project.earlier import Judging, judge_earlier
 from penstock.project.proving import PROOF, Proof, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
@@ -45,6 +46,7 @@ class RunOptions:
         workers: Most processes at once; None for the project's.
         cause: Why this run exists, for the record.
         cause_id: The recorded cause whose run this is to be, and the only one; None where nothing but a person asked.
+        earlier: Releases before the live one that are judged too, to learn how models age.
     """
 
     params: Mapping[str, object]
@@ -56,6 +58,7 @@ class RunOptions:
     workers: int | None = None
     cause: str = "manual"
     cause_id: int | None = None
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -156,7 +159,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             force=options.force,
         )
         journal = Journal(job, workspace.ledger, workspace.blobs, token=token)
-        return _execute(_Under(job, graph, journal, workspace, live), engine, listener)
+        return _execute(_Under(job, graph, journal, workspace, live, options.earlier), engine, listener)
     finally:
         engine.close()
 
@@ -170,6 +173,7 @@ class _Under:
     journal: Journal
     workspace: Workspace
     live: Champion | None
+    earlier: int
 
 
 def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
@@ -177,6 +181,7 @@ def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
         try:
             outcome = Execution(run.job, engine, run.journal, listener, stop=stop).run()
             run.journal.flush()
+            judge_earlier(Judging(run.workspace, run.job, outcome, engine, stop, run.journal.renew), most=run.earlier)
             return _conclude(run, outcome)
         except (KeyboardInterrupt, CancelledRunError) as error:
             _break_off(run, RunState.CANCELLED, Failure(kind="cancelled", message=_why(error)))
