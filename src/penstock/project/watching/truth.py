@@ -39,6 +39,8 @@ from penstock.store.ledger import windows
 # Slices are looked for in as many windows as give them enough rows, up to a week of days.
 _ENOUGH_ROWS = 2_000
 _MOST_WINDOWS = 7
+# Earlier windows that slices are compared with: four weeks of days say enough of them.
+_MOST_EARLIER = 28
 _MOST_LABELS = 12
 _MOST_SHOWN = 60
 _MARK = "truths"
@@ -142,7 +144,7 @@ class _Monitor:
         self, start: datetime, ordinary: Sequence[datetime], answers: Answers, *, may_alarm: bool
     ) -> list[Finding]:
         lately = self._lately(start, answers)
-        before = [at for at in ordinary if at not in lately]
+        before = [at for at in ordinary if at not in lately][-_MOST_EARLIER:]
         places = {at: place for place, at in enumerate(before)} | dict.fromkeys(lately, -1) | {start: -2}
         rows = answers.described.filter(pl.col(START).is_in(list(places)))
         numbers: Integers = rows[START].replace_strict(places, return_dtype=pl.Int64).to_numpy()

@@ -14,8 +14,9 @@ from penstock.serving.predictions.truth import Source
 from penstock.serving.predictions.typed import typed_frame
 
 ID, VALUE, START = "prediction_id", "value", "start"
-# Beyond so many rows slices are looked for in a sample, drawn by prediction id: the same one for whoever looks.
-_MOST_ROWS = 300_000
+# Beyond so many answers of a window, slices are looked for in a sample drawn by prediction id: the same one for whoever
+# looks, and whatever other windows are looked at with it.
+_MOST_ROWS = 5_000
 _WORDS_OF_OUTCOMES = ("whole", "outcome")
 _DIGITS = 4
 
@@ -129,8 +130,7 @@ class Answers:
     def described(self) -> pl.DataFrame:
         """Answers with a truth, or a sample of them: `levels`, and a column per field and per word of the outcome."""
         levels = self.levels.filter(pl.col(VALUE).is_not_null())
-        share = min(1.0, _MOST_ROWS / max(levels.height, 1))
-        limit = int(share * 16**_DIGITS)
+        limit = _MOST_ROWS / pl.len().over(START) * 16**_DIGITS
         chosen = levels.filter(pl.col(ID).str.slice(12, _DIGITS).str.to_integer(base=16) < limit)
         wanted = chosen.lazy().select(ID)
         raw = self._asked.join(wanted, on=ID, how="semi").with_columns(pl.lit("null").alias("answer"))
