@@ -6,7 +6,7 @@ DATA ?=
 TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
 
-.PHONY: demo test beside test-fast rehearse-kills rehearse-planted soak check fix bench bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted soak check fix bench bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,14 @@ rehearse-kills: $(VENV)/.test  ## More than 300 kills at random moments; the tes
 
 rehearse-planted: $(VENV)/.test  ## A rehearsal with five planted faults; the tests do three of them in five weeks.
 	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_rehearsal_planted.py -q -s -p no:randomly
+
+rehearse: $(VENV)/.test  ## Six months of the movies pipeline in minutes, beside arms that are never or always retrained.
+	cd examples/movies && ../../$(BIN)/python -m penstock rehearse movies --from 2013-05-08 --weeks 26 --step 1d \
+	--data $(abspath ../shared/data/movietweetings) --out $(abspath rehearsal-movies) \
+	-p recommender.weeks=6 -p recommender.candidates=60 -p recommender.trees=40
+
+rehearse-loop-kills: $(VENV)/.test  ## A rehearsal of twelve weeks, killed two hundred times; the tests do six kills.
+	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_rehearsal_kills.py -q -s -p no:randomly
 
 soak: $(VENV)/.test  ## A server for an hour at full speed with flat memory, and 200 releases swapped under load.
 	PENSTOCK_LONG=1 PENSTOCK_SOAK_S=3600 $(BIN)/python -m pytest tests/integration/test_serving_endurance.py -q -s -p no:randomly

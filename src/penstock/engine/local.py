@@ -45,6 +45,7 @@ class _Process:
         theirs.close()
         self.channel = Connection(ours.detach())
         self.task: Task | None = None
+        self.code = ""
         self.since = 0.0
         self.looked_at = 0.0
         self.peak = 0
@@ -64,13 +65,17 @@ class _Process:
             self.peak = self.peak or usage.ru_maxrss * _MAXRSS_UNIT
         return True
 
+    def holds_other_code(self, task: Task) -> bool:
+        """Return whether the process has imported another code snapshot: Python keeps the modules it has imported."""
+        return self.code not in {"", task.place.code_dir}
+
     def is_dying(self) -> bool:
         """Return whether the process can take no task; one with many threads is dead a while before it has ended."""
         return self.has_ended() or not is_running(self.popen.pid)
 
     def give(self, task: Task) -> None:
         self.task, self.since, self.peak, self.stopped_since = task, time.monotonic(), 0, None
-        self.looked_at = self.since
+        self.looked_at, self.code = self.since, task.place.code_dir
         self.oom_kills = causes.oom_kills()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death is noticed by the next poll
             self.channel.send_bytes(_ENCODER.encode(task))
@@ -150,8 +155,8 @@ class LocalEngine:
     def _feed(self) -> None:
         while self._queue:
             free = next((p for p in self._processes if p.task is None), None)
-            if free is not None and free.is_dying():  # it died idle, which is no task's fault
-                self._remove(free)
+            if free is not None and (free.is_dying() or free.holds_other_code(self._queue[0])):
+                self._remove(free)  # it died idle, which is no task's fault, or served a run before with other code
             elif free is not None:
                 free.give(self._queue.popleft())
             elif len(self._processes) < self._workers:
