@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loop_project import DAY_1, Loop
 from project_folder import Project
 
+# Monitors would find the same worlds moving, or standing still, and ask for retrains of their own.
+ONLY_ROWS = 'retrain_on = ["new_data"]'
 DRIFTING = """
 from datetime import datetime, timedelta
 
@@ -61,7 +63,7 @@ def write_day(project: Project, day: int, *, level: float) -> None:
     path.rename(project.root / f"levels-{day:03}.parquet")
 
 
-def drifting_loop(root: Path, policy: str = "") -> Loop:
+def drifting_loop(root: Path, policy: str = ONLY_ROWS) -> Loop:
     """Write the pipeline with a policy and two days of rows, and release it once as a person does."""
     project = Project(root, "drifting")
     project.write(DRIFTING, "drifting.py")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from drifting_project import drifting_loop, write_day
-from loop_project import Loop
+from drifting_project import ONLY_ROWS, drifting_loop, write_day
+from loop_project import Loop, chain_loop
 from penstock.core.clock import Clock
 from penstock.core.settings import load_settings
 from penstock.monitoring.staleness import Pair
@@ -19,6 +19,7 @@ from penstock.project.crew import Crew, kept_crew
 from penstock.project.workspace import Workspace, open_store, read_manifest
 from penstock.store.ledger import ages, attempts, releases, runs
 from penstock.worker.tick import tick
+from run_processes import add_day
 
 DAY = timedelta(days=1)
 
@@ -103,8 +104,8 @@ def test_a_change_of_code_is_no_age(tmp_path: Path, crew: Crew) -> None:
 
 def test_policy_may_say_that_nothing_is_weighed(tmp_path: Path, crew: Crew) -> None:
     """With `weigh = false` each reason gets its run, and no earlier release is judged."""
-    loop = drifting_loop(tmp_path, "economics = { weigh = false }")
-    assert live_days(loop, crew, [0.0] * 4) == ["done"] * 4
+    loop = drifting_loop(tmp_path, f"{ONLY_ROWS}\neconomics = {{ weigh = false }}")
+    assert live_days(loop, crew, [0.0] * 3) == ["done"] * 3
     with opened(loop, crew) as workspace, workspace.ledger.read() as conn:
         assert ages.earlier(conn, [run.id for run in runs.page(conn)]) == []
 
@@ -117,3 +118,19 @@ def test_slots_are_weighed_where_policy_says_so(tmp_path: Path, crew: Crew) -> N
         tick(workspace, loop.now)
     assert live_days(loop, crew, [0.0] * 3) == ["done", "done", "skipped"]
     assert loop.causes()[-1].reason.startswith("expected gain 0 % +- ")
+
+
+def test_a_budget_in_money_stops_retrains_before_and_while_they_run(tmp_path: Path) -> None:
+    """N7, A4: what policy grants in money is CPU seconds at the price of an hour, and as hard as those."""
+    loop = chain_loop(tmp_path, 'cooldown = "0s"\ncost = { cpu_hour = 3600.0 }\nbudget = { money_per_day = 0.001 }')
+    add_day(loop.project, 2)
+    loop.tick(timedelta(hours=1))
+    held = loop.causes()[0].figures["held"]
+    assert (loop.told(), held["cpu_s_per_day"]) == ([("new_data:events@2", "waiting")], 0.001)
+    assert held["spent_money"] > 0.001
+    loop.project.change("money_per_day = 0.001", "money_per_day = 0.01", "penstock.toml")
+    loop.project.change('cooldown = "0s"', 'cooldown = "0s"\nintake = "100d"', "penstock.toml")
+    loop.project.change("* 2)", "* 3)", "chain.py")
+    report = loop.tick(2 * DAY)
+    assert [(run.outcome, "policy grants 0.01" in run.said) for run in report.runs] == [("refused", True)]
+    assert loop.project.live("chain") == "chain@1"
