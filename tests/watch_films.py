@@ -4,10 +4,12 @@ Rows go through the lake's own intake and answers through the log of a serving w
 release, so that half a year of days takes seconds.
 """
 
+import random
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).parent))
 from penstock.core.clock import Clock
 from penstock.monitoring.findings import Finding
-from penstock.project.watching import watch
+from penstock.project.watching import answers, data, freshness, watch
 from penstock.project.workspace import Workspace
 from penstock.serving.predictions.compaction import compact
 from penstock.serving.predictions.log import LogEntry, PredictionLog
@@ -27,6 +29,9 @@ from project_folder import Project
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "movietweetings" / "ratings.parquet"
 DAY = timedelta(days=1)
+ASKED = 120
+# Truth and equality have tests of their own, and processes that take their time.
+OWN = {"data": data.measure, "answers": answers.measure, "freshness": freshness.measure}
 RELEASED = datetime(2013, 7, 1, tzinfo=UTC)
 FILMS = """
     from datetime import datetime
@@ -63,7 +68,8 @@ FILMS = """
 
     @films.serve(examples=[{"user_id": 1}])
     def recommend(liked: list[list[float]], *, user_id: int, k: int = 5) -> list[Movie]:
-        return [Movie(movie_id=int(movie), score=score, kind="film") for movie, score in liked[:k]]
+        score = 7.0 + user_id % 11 / 10
+        return [Movie(movie_id=1 + (user_id + i) % 20, score=score + i / 10, kind="film") for i in range(k)]
 """
 
 
@@ -125,23 +131,39 @@ class Films:
             log.append(entries)
             log.close()
             compact(workspace.home, "films", workspace.settings.policy("films").serve, clock=workspace.clock)
-        self.asked += len(entries)
 
     def watch(self) -> list[Finding]:
         """Let the monitors look."""
         with self.opened() as workspace:
-            return watch(workspace, "films", self.now)
+            return watch(workspace, "films", self.now, OWN)
 
-    def live_a_day(self, rows: pl.DataFrame | None = None, entries: list[LogEntry] | None = None) -> list[Finding]:
-        """Let a day pass with its real ratings, or with others, and look at its end."""
+    def live_a_day(
+        self, rows: pl.DataFrame | None = None, entries: list[LogEntry] | None = None, *, is_watched: bool = True
+    ) -> list[Finding]:
+        """Let a day pass with its real ratings and ordinary answers, or with others, and look at its end."""
         day, self.now = self.now, self.now + DAY
         came = self.of_day(day) if rows is None else rows
         if came.height:
             self.take_in(came)
-        if entries:
-            self.answer(entries)
-        self.found = self.watch()
+        self.answer(self.asks(day) if entries is None else entries)
+        self.found = self.watch() if is_watched else []
         return self.found
+
+    def asks(self, day: datetime, **said: object) -> list[LogEntry]:
+        """Return what people of a day ask, and ordinary answers."""
+        chance = random.Random(day.toordinal())
+        users = self.of_day(day)["user_id"].to_list()
+        moments = [day + timedelta(seconds=chance.randrange(86_400)) for _ in range(ASKED)]
+        return [self.entry(at, chance.choice(users), **said) for at in moments]
+
+    def alarms(self) -> list[tuple[str, str]]:
+        """Return kind and subject of what the newest look found unusual."""
+        return [(finding.kind, finding.subject) for finding in self.found if finding.is_alarm]
+
+    def copied(self, root: Path) -> "Films":
+        """Return the same world in another folder."""
+        shutil.copytree(self.project.root, root, dirs_exist_ok=True)
+        return replace(self, project=Project(root, "films"), found=[])
 
     def kept(self, monitor: str) -> list[windows.KeptWindow]:
         """Return the windows of a monitor, the oldest first."""
@@ -151,16 +173,19 @@ class Films:
     def entry(self, at: datetime, user: int, *, answer: object = None, **said: object) -> LogEntry:
         """Return what a serving worker keeps of one answer."""
         self.asked += 1
-        default = [{"movie_id": 1 + (user + i) % 20, "score": 7.0 + i / 10, "kind": "film"} for i in range(5)]
+        score = 7.0 + user % 11 / 10
+        default = [{"movie_id": 1 + (user + i) % 20, "score": score + i / 10, "kind": "film"} for i in range(5)]
         values = {
             "id": f"{self.asked:032x}",
             "at": at,
             "release": "films@1",
             "serve": "recommend",
             "fields": msgspec.Raw(msgspec.json.encode({"user_id": user, "k": 5})),
-            "answer": msgspec.Raw(msgspec.json.encode(default if answer is None else answer)),
+            "answer": msgspec.Raw(b"null" if said.get("error") else msgspec.json.encode(answer or default)),
             "timings": {"parse_us": 20, "answer_us": 900 + user % 200},
         }
+        if "fields" in said:
+            said["fields"] = msgspec.Raw(msgspec.json.encode(said["fields"]))
         return LogEntry(**(values | said))  # type: ignore[arg-type]  # each by its own type
 
 

@@ -1,15 +1,21 @@
 """How many rows a window has, against ordinary windows of that day: a broken feed is seen by what is not there."""
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from penstock.core.records import Record
 from penstock.monitoring.findings import Finding
-from penstock.monitoring.usual import log_point, surprise_of
+from penstock.monitoring.usual import Point, surprise_of
 
 # A change by less than this factor is no broken feed, however steady it was before.
 _SMALLEST = math.log(1.5)
+_FOR_MISSING = 0.9
+_DAY, _WEEK = timedelta(days=1), 7
+# What counts as an outage among ordinary windows: beyond five standard deviations, and at most one window in twenty.
+_FAR, _ONE_IN, _NORMAL_OF_MEDIAN = 5.0, 20, 1.4826
 
 
 class Counted(Record, frozen=True, kw_only=True):
@@ -30,9 +36,14 @@ def volume(before: Sequence[Counted], window: Counted, *, false_alarms: float, s
         false_alarms: Share of ordinary windows that may be called unusual.
         subject: Name of the dataset, for the finding.
     """
-    points = [log_point(one.start, one.rows + 1, 1 / (one.rows + 1)) for one in before]
-    found = surprise_of(points, log_point(window.start, window.rows + 1, 1 / (window.rows + 1)))
-    if found is None or found.p > false_alarms or abs(found.change) < _SMALLEST:
+    all_windows, lately = [*before, window], _lately(before, window)
+    points = [_point(all_windows[max(at - lately, 0) : at + 1]) for at in range(lately, len(all_windows))]
+    found = surprise_of(_without_outages(points[:-1]), points[-1]) if points else None
+    if found is None or abs(found.change) < _SMALLEST:
+        return []
+    # Nearly all of the budget is for rows that are missing: of those that are too many, the other monitors speak too.
+    level = false_alarms * (_FOR_MISSING if found.change < 0 else 1 - _FOR_MISSING)
+    if found.p / 2 > level:
         return []
     expected = math.expm1(math.log(window.rows + 1) - found.change)
     word = "Only" if found.change < 0 else "As many as"
@@ -48,6 +59,34 @@ def volume(before: Sequence[Counted], window: Counted, *, false_alarms: float, s
             evidence={"rows": window.rows, "expected": expected, "reference_windows": len(before)},
         )
     ]
+
+
+def _lately(before: Sequence[Counted], window: Counted) -> int:
+    """Return how many windows before it one is compared with: those of a week; where they are short, of a day.
+
+    A feed grows and shrinks over weeks. What counts is how far a window is from those right before it, and how far
+    earlier windows were from theirs.
+    """
+    step = min((later.start - one.start for one, later in itertools.pairwise([*before, window])), default=_DAY)
+    per_day = round(_DAY / step) if step > timedelta(0) else 1
+    return max(_WEEK, min(per_day, len(before) // 3))
+
+
+def _point(windows: Sequence[Counted]) -> Point:
+    rows = windows[-1].rows + 1
+    usual = statistics.median(math.log(one.rows + 1) for one in windows[:-1])
+    return Point(windows[-1].start, math.log(rows) - usual, 1 / rows)
+
+
+def _without_outages(points: Sequence[Point]) -> list[Point]:
+    """Return ordinary windows without the few that were far off: a feed that was down once may break again."""
+    if not points:
+        return []
+    middle = statistics.median(point.value for point in points)
+    spread = statistics.median(abs(point.value - middle) for point in points) * _NORMAL_OF_MEDIAN
+    far = sorted(points, key=lambda point: -abs(point.value - middle))[: len(points) // _ONE_IN]
+    gone = {point.start for point in far if abs(point.value - middle) > _FAR * spread}
+    return [point for point in points if point.start not in gone]
 
 
 def refused(reasons: dict[str, int], taken: int, *, usual_share: float, subject: str) -> list[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 
+import msgspec
 import polars as pl
 
 from penstock.core.records import DatasetVersion
@@ -26,8 +27,8 @@ from penstock.store.lake.dtypes import parse_dtype
 from penstock.store.lake.table import Table
 from penstock.store.ledger import datasets
 
-# Of the budget of the monitor of a dataset, drift gets most: it looks at every column, the number of rows is one.
-_DRIFT_SHARE = 0.8
+# Of the budget of the monitor of a dataset, half is for its columns and half for how many rows came.
+_DRIFT_SHARE = 0.5
 
 
 def measure(look: Look) -> Iterator[Measured]:
@@ -156,9 +157,19 @@ class _ByTime(_Dataset):
         self, start: datetime, rows: int, *, aside: tuple[Finding, ...] = (), is_ordinary: bool = False
     ) -> Measured:
         end = start + self.look.step
-        found = profile(self._rows(start, end).drop(self.time, *self.left_out)) if rows else None
-        findings = () if is_ordinary else self.findings(start, rows, found)
+        # Of the time only its place in the window is compared: when half a day is missing, the other half is too much.
+        place = (pl.col(self.time).cast(pl.Datetime("us")) - pl.lit(start.replace(tzinfo=None))).dt.total_seconds()
+        columns = self._rows(start, end).drop(set(self.left_out) - {self.time})
+        found = profile(columns.with_columns((place / 3600).alias(self.time))) if rows else None
+        findings = () if is_ordinary else tuple(map(self._of_feed, self.findings(start, rows, found)))
         return self.measured((start, end), rows, found, (*findings, *aside))
+
+    def _of_feed(self, finding: Finding) -> Finding:
+        """Return what was found of the time column as what it says of the feed."""
+        if finding.subject != f"{self.name}.{self.time}" or finding.kind == "schema":
+            return finding
+        said = f"Rows of {self.name!r} came at other times of the window than ordinarily. {finding.said}"
+        return msgspec.structs.replace(finding, kind="broken_feed", said=said)
 
     def _rows(self, start: datetime, end: datetime) -> pl.LazyFrame:
         moment = pl.col(self.time)

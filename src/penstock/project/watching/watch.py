@@ -1,6 +1,6 @@
 """One look of all monitors at one pipeline, recorded: each monitor's windows in one transaction, then the alerts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import msgspec
@@ -9,6 +9,7 @@ import structlog
 
 from penstock.core import faults
 from penstock.core.errors import DataError, PenstockError, StoreError
+from penstock.engine.stopping import CancelledRunError
 from penstock.monitoring.findings import Finding, Window
 from penstock.monitoring.profiles.profile import encode_profile
 from penstock.project.alerting import follow
@@ -29,30 +30,34 @@ MONITORS: dict[str, Measure] = {
 }
 
 
-def watch(workspace: Workspace, pipeline: str, now: datetime) -> list[Finding]:
+def watch(
+    workspace: Workspace, pipeline: str, now: datetime, monitors: Mapping[str, Measure] = MONITORS
+) -> list[Finding]:
     """Let every monitor look at what has come since it last looked, record it, and raise or resolve alerts.
 
     Args:
         workspace: The project.
         pipeline: Which pipeline.
         now: UTC; only windows that have ended by then are looked at.
+        monitors: Which of them look, by kind.
 
     Returns:
         What was found in the windows computed here.
 
     Raises:
         StoreError: The store is away; nothing that was recorded is lost.
+        CancelledRunError: This process was asked to stop.
         PenstockError: Some monitors could not look; the others did.
     """
     found: list[Window] = []
     failures: list[PenstockError] = []
-    for name, measure in MONITORS.items():
+    for name, measure in monitors.items():
         look = look_at(workspace, pipeline, now)  # anew each time: a monitor may rest on what another one recorded
         if look.manifest is None:
             return []
         try:
             found += _record(look, list(measure(look)))
-        except StoreError:
+        except (StoreError, CancelledRunError):
             raise
         except PenstockError as error:
             failures.append(error)
