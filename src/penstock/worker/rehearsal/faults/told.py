@@ -33,6 +33,8 @@ _SPEAKS: dict[FaultName, frozenset[str]] = {
 }
 # Steps after its end in which an alert may still be its: truth comes late, windows close at their end.
 _GRACE: dict[FaultName, int] = {"feed": 1, "genre": 2, "burst": 2, "schema": 1, "bad_release": 21}
+# Raised by what a look itself found, at its moment: that of the end of a step.
+_STANDING = frozenset({"intake", "refused", "look"})
 _BEGINNINGS = frozenset({"opened", "came back"})
 _MOST_SAID = 1
 _EVERY = 1_000_000
@@ -53,6 +55,11 @@ class _Seen:
     facts: Facts
     since: datetime
     mended: datetime
+
+    @property
+    def until(self) -> datetime:
+        """When it was mended at the source."""
+        return max(self.plan.at(self.fault.after), self.since + self.step)
 
     @property
     def step(self) -> timedelta:
@@ -84,7 +91,7 @@ def told_faults(workspace: Workspace, plan: Plan, facts: Facts) -> tuple[Planted
                 fault=fault.name,
                 what=said(source, fault),
                 since=seen.since,
-                until=max(plan.at(fault.after), seen.since + seen.step),
+                until=seen.until,
                 detected=tuple(f"a{case.id}" for _, case in own),
                 delay_h=(own[0][0] - seen.since).total_seconds() / _HOUR_S if own else None,
                 contained=tuple(_CONTAINED[fault.name](seen)),
@@ -100,9 +107,13 @@ def _detected(seen: _Seen, cases: Sequence[Case]) -> list[tuple[datetime, Case]]
     last = seen.mended + seen.step * _GRACE[seen.fault.name]
     found = []
     for case in cases:
+        # It has to be about the time of the fault, not only to come after it.
+        end = seen.mended if case.kind in _STANDING else seen.until
+        if case.kind not in _SPEAKS[seen.fault.name] or not (case.found.since < end and case.found.until >= seen.since):
+            continue
         begun = [done.at for done in case.done if done.what in _BEGINNINGS] or [case.raised_at]
         own = [at for at in begun if seen.since < at <= last]
-        if own and case.kind in _SPEAKS[seen.fault.name]:
+        if own:
             found.append((min(own), case))
     return sorted(found, key=lambda one: (one[0], one[1].id))
 
