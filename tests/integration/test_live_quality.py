@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.clock import Clock
+from penstock.monitoring.findings import Window
 from penstock.project.feedback import take_feedback
 from penstock.project.outcomes import join_outcomes
 from penstock.project.watching import truth
@@ -77,6 +78,7 @@ class Shop:
         self.people: list[dict[str, Any]] = []
         self.sales: list[tuple[int, datetime]] = [(-1, START)]
         self.days = 0
+        self.at_once: list[Window] = []
 
     def take_in(self) -> None:
         """Take the sales in and release; that the answers were given before does not matter here."""
@@ -131,10 +133,14 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Twenty ordinary days, looked at once at their end."""
+    """Twenty ordinary days, measured at once without a trace, then looked at in two parts."""
     made = Shop(tmp_path_factory.mktemp("quality"))
     made.live(20)
     made.take_in()
+    with made.project.opened(Clock(now=lambda: made.now)) as workspace:
+        join_outcomes("flow", workspace, now=made.now)
+        made.at_once = [one.window for one in truth.measure(look_at(workspace, "flow", made.now))]
+    made.watch(made.now - 9 * DAY)
     made.watch(made.now)
     return made
 
@@ -169,6 +175,15 @@ def test_ordinary_days_raise_no_alarm_and_are_measured_once(shop: Shop) -> None:
     """Nothing changed, so nothing is said; looked at again, nothing is computed again."""
     assert not any(one.is_alarm for one in shop.windows())
     assert shop.measured(shop.now) == []
+
+
+def test_a_window_is_the_same_whatever_is_looked_at_with_it(shop: Shop) -> None:
+    """Who was killed between two looks, or comes late, finds what the undisturbed one finds."""
+    kept = shop.windows()
+    assert len(kept) == len(shop.at_once) > 15
+    for one, other in zip(shop.at_once, kept, strict=True):
+        assert (one.start, one.rows, one.release) == (other.start_at, other.rows, other.release)
+        assert msgspec.to_builtins(list(one.findings)) == other.findings
 
 
 def test_late_and_corrected_words_of_callers_measure_their_window_again(shop: Shop) -> None:
