@@ -23,7 +23,6 @@ from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
-from penstock.project.earlier import Judging, judge_earlier
 from penstock.project.proving import PROOF, Proof, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
@@ -181,7 +180,11 @@ def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
         try:
             outcome = Execution(run.job, engine, run.journal, listener, stop=stop).run()
             run.journal.flush()
-            judge_earlier(Judging(run.workspace, run.job, outcome, engine, stop, run.journal.renew), most=run.earlier)
+            if run.earlier:
+                from penstock.project.earlier import Judging, judge_earlier  # noqa: PLC0415 -- loads frames
+
+                judging = Judging(run.workspace, run.job, outcome, engine, stop, run.journal.renew)
+                judge_earlier(judging, most=run.earlier)
             return _conclude(run, outcome)
         except (KeyboardInterrupt, CancelledRunError) as error:
             _break_off(run, RunState.CANCELLED, Failure(kind="cancelled", message=_why(error)))

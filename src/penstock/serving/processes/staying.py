@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 
 import msgspec
-import structlog
 
 from penstock.core.process import die_with_parent
 from penstock.core.records import Record
@@ -70,6 +69,8 @@ def answer_quietly(answer: Answer, order: bytes) -> None:
 
 
 def _say_nothing() -> None:
+    import structlog  # noqa: PLC0415 -- whoever only writes an order loads it not
+
     # What goes wrong is in the reply; events are for the logs of servers.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
