@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 DATA ?=
 TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
+DRIFT_PEERS ?= $(HOME)/.cache/penstock-drift-peers
 
-.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted soak check fix bench bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted soak check fix bench bench-drift bench-profiles bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -66,6 +67,13 @@ fix: $(VENV)/.test  ## Let the formatter and the linter mend what they can.
 
 bench: $(VENV)/.test  ## Every benchmark; prints ratios against the bare library in the same run.
 	$(BIN)/python -m benchmarks
+
+bench-drift: $(VENV)/.test  ## Error rates of drift beside others, in environments of their own under DRIFT_PEERS (6 GB); about an hour.
+	$(BIN)/python -m benchmarks drift --install --peers $(DRIFT_PEERS)
+
+bench-profiles: $(VENV)/.test  ## Profiles of 10 million rows beside others. Needs datasketches and duckdb.
+	$(BIN)/python -m pip install --quiet datasketches duckdb
+	$(BIN)/python -m benchmarks profiles
 
 bench-serving-peers: $(VENV)/.test  ## Install the servers that ours is compared with, in environments of their own under PEERS (4 GB).
 	$(BIN)/python -m benchmarks.serving install --peers $(PEERS)
