@@ -45,7 +45,7 @@ def test_faults_are_apart_and_within_the_rehearsal() -> None:
 
 
 def test_too_short_a_rehearsal_is_told() -> None:
-    with pytest.raises(InputError, match=r"5 faults need \d+ steps, and the rehearsal has 28"):
+    with pytest.raises(InputError, match=r"Planting 5 of the faults needs \d+ steps, and the rehearsal has 28"):
         lay_out(FAULTS, 28)
 
 

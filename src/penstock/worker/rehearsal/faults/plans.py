@@ -56,7 +56,7 @@ def lay_out(names: tuple[FaultName, ...], steps: int) -> tuple[Fault, ...]:
     needed = _FIRST + sum(_LASTS[name] + _APART for name in names)
     if steps < needed:
         raise InputError(
-            f"{len(names)} faults need {needed} steps, and the rehearsal has {steps}.",
+            f"Planting {len(names)} of the faults needs {needed} steps, and the rehearsal has {steps}.",
             hint="make it longer with --weeks, or plant fewer",
         )
     spare = (steps - needed) // len(names)
