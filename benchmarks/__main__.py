@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import frames, intake, slices, startup, steps
+from benchmarks import frames, intake, profiles, slices, startup, steps
+from benchmarks.drift.__main__ import main as drift
 from benchmarks.table import Row, as_data, as_text, machine
 
 ROOMS: dict[str, Callable[[], list[Row]]] = {
@@ -27,6 +29,10 @@ def take_in(rows: int, batches: int) -> None:
 
 
 def main() -> None:
+    apart = {"drift": drift, "profiles": profiles.main}
+    if len(sys.argv) > 1 and sys.argv[1] in apart:
+        apart[sys.argv[1]](sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "rooms", nargs="*", default=[*ROOMS, "intake"], help="startup, steps, frames, slices, intake; all by default"

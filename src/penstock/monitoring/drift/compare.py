@@ -1,5 +1,6 @@
 """Compares a window with its reference: every column at once, within one alarm budget."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError
 from penstock.core.records import Record
-from penstock.monitoring.drift.features import WEIGHTS, Feature, Yardstick, scale_of
+from penstock.monitoring.drift.features import CAUTIOUS, WEIGHTS, Feature, Yardstick, scale_of
 from penstock.monitoring.drift.moved import parts_that_moved
 from penstock.monitoring.drift.seasons import seasons_of
 from penstock.monitoring.drift.shapes import shape_of
@@ -32,7 +33,8 @@ _WORDS = {
     "middle": "the share below the usual median",
     "high": "the share below the usual upper quartile",
     "zeros": "the share of zeros",
-    "shape": "the shape of the distribution",
+    "lean": "how far the distribution leans to one side",
+    "tails": "how much of the distribution lies far out",
     "new": "the share of categories never seen before",
     "mix": "the mix of categories",
     "largest": "the share of the most common category",
@@ -111,7 +113,8 @@ class Reference:
         measured = self._measure(name, column.numbers.bits if column.numbers is not None else 0)
         features = measured.yardstick.measured(column, is_part=False)
         values, noise = _row(features, measured.features)
-        found = measured.ordinary.surprises(values, noise, seasons)
+        most = [CAUTIOUS.get(feature, math.inf) for feature in measured.features]
+        found = measured.ordinary.surprises(values, noise, seasons, most)
         return {feature: one for feature, one in zip(measured.features, found, strict=True) if one is not None}
 
     def _measure(self, name: str, bits: int) -> _Measured:

@@ -17,7 +17,6 @@ from penstock.monitoring.profiles.profile import Column
 from penstock.monitoring.profiles.words import Words
 
 Floats = npt.NDArray[np.float64]
-_GRID = np.linspace(0.05, 0.95, 19)
 _MIDDLE = np.array([0.1, 0.5, 0.9])
 _QUARTERS = {"low": 0.25, "middle": 0.5, "high": 0.75}
 # 0.1 to 0.9 of a normal distribution, in standard deviations.
@@ -26,9 +25,11 @@ _TINY = 1e-12
 _SMALLEST_VARIANCE = 1e-6
 # How a column's part of the budget is divided: most to what moves most often.
 WEIGHTS = {
-    "missing": 2.0, "not_finite": 1.0, "level": 6.0, "spread": 2.0, "low": 1.0, "middle": 1.0, "high": 1.0,
-    "zeros": 1.0, "shape": 3.0, "new": 2.0, "mix": 5.0, "largest": 2.0,
+    "missing": 2.0, "not_finite": 0.5, "level": 9.0, "spread": 2.0, "low": 0.5, "middle": 0.5, "high": 0.5,
+    "zeros": 0.5, "lean": 1.0, "tails": 1.0, "new": 2.0, "mix": 5.0, "largest": 2.0,
 }  # fmt: skip
+# Degrees of freedom at most: higher moments and distances have heavier tails than means and shares.
+CAUTIOUS = {"spread": 20, "lean": 8, "tails": 8, "mix": 20}
 
 
 class Feature(NamedTuple):
@@ -69,7 +70,7 @@ class Yardstick:
         found = {"missing": _share(column.nulls, column.rows)}
         small = math.sqrt(min(column.rows / self.rows, 1.0)) if self.rows else 1.0
         if column.numbers is not None and self._numbers is not None:
-            found |= self._numbers.measured(column.numbers, small, is_part=is_part)
+            found |= self._numbers.measured(column.numbers)
         if column.words is not None and self.usual.words is not None and self.usual.words.count:
             found |= _of_words(column.words, self.usual.words, small, is_part=is_part)
         return found
@@ -84,7 +85,7 @@ def scale_of(usual: Numbers) -> float:
 
 class _OfNumbers:
     def __init__(self, usual: Numbers, bits: int) -> None:
-        self.bits, self.count, self.scale = bits, usual.count, scale_of(usual)
+        self.bits, self.scale = bits, scale_of(usual)
         self._centre = float(quantiles(usual, _MIDDLE)[1])
         histogram = coarsened(usual.histogram, bits)
         values, shares = self._values(histogram), histogram.counts / usual.count
@@ -96,12 +97,9 @@ class _OfNumbers:
         fourth = float((apart * apart) @ shares)
         self.is_constant = self.variance <= _SMALLEST_VARIANCE
         self._noise_of_spread = 0.0 if self.is_constant else max(fourth / self.variance**2 - 1, 0.1) / 4
-        below = np.cumsum(histogram.counts)
-        at = np.unique(np.searchsorted(below, _GRID * usual.count).clip(0, len(below) - 1))
-        self._edges, self._below = histogram.bins[at], below[at] / usual.count
-        self._quarters = _quarters(histogram, below)
+        self._quarters = _quarters(histogram, np.cumsum(histogram.counts))
 
-    def measured(self, numbers: Numbers, small: float, *, is_part: bool) -> dict[str, Feature]:
+    def measured(self, numbers: Numbers) -> dict[str, Feature]:
         found = {"not_finite": _share(numbers.not_finite, numbers.not_finite + numbers.count)}
         if not numbers.count:
             return found
@@ -114,13 +112,11 @@ class _OfNumbers:
         if not self.is_constant:
             spread = 0.5 * math.log(max(variance, _SMALLEST_VARIANCE))
             found["spread"] = Feature(spread, self._noise_of_spread / numbers.count)
+            found |= _leaning(values - mean, shares, variance)
         found["zeros"] = _share(numbers.zeros, numbers.count)
         below = np.concatenate([[0], np.cumsum(histogram.counts)])
         for name, edge in self._quarters.items():
             found[name] = _share(int(below[np.searchsorted(histogram.bins, edge, side="right")]), numbers.count)
-        there = below[np.searchsorted(histogram.bins, self._edges, side="right")] / numbers.count
-        apart = float(np.abs(there - self._below).max()) * _from_others(numbers.count, self.count, is_part=is_part)
-        found["shape"] = _distance(apart * small, numbers.count, small)
         return found
 
     def _values(self, histogram: Histogram) -> Floats:
@@ -131,6 +127,17 @@ class _OfNumbers:
         """
         found: Floats = np.arcsinh((middles_of(histogram) - self._centre) / self.scale)
         return found
+
+
+def _leaning(apart: Floats, shares: Floats, variance: float) -> dict[str, Feature]:
+    """Return skewness and the logarithm of kurtosis: a shape that neither the level nor the spread changes."""
+    if variance <= _SMALLEST_VARIANCE:
+        return {}
+    third, fourth = float(apart**3 @ shares), float(apart**4 @ shares)
+    return {
+        "lean": Feature(third / variance**1.5, 0.0),
+        "tails": Feature(math.log(max(fourth / variance**2, 1.0)), 0.0),
+    }
 
 
 def _quarters(histogram: Histogram, below: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -169,8 +176,8 @@ def _from_others(count: int, usual: int, *, is_part: bool) -> float:
 
 
 def _distance(apart: float, count: int, small: float) -> Feature:
-    # A shorter distance than chance makes anyway is nothing to tell apart.
-    return Feature(math.log(apart + small / math.sqrt(count)), 0.0)
+    # A shorter distance than chance makes anyway is nothing to tell apart; none at all, as of a constant, says nothing.
+    return Feature(math.log(apart + small / math.sqrt(count)), 0.0 if apart else 1.0)
 
 
 def _share(count: int, total: int) -> Feature:

@@ -39,6 +39,14 @@ class Surprise(NamedTuple):
     error: float
     degrees: int
 
+    def cautious(self, most: float) -> "Surprise":
+        """Return the same with so many degrees of freedom at most."""
+        if self.degrees <= most:
+            return self
+        degrees = int(most)
+        p = 2 * student_cdf(-abs(self.change) / self.error, degrees)
+        return self._replace(p=max(p, self.p), degrees=degrees)
+
     def detectable(self, level: float) -> float:
         """Return the smallest change that would be found with 80 % certainty when `level` is the error rate."""
         return self.error * (student_quantile(1 - level / 2, self.degrees) + student_quantile(_POWER, self.degrees))
@@ -59,7 +67,7 @@ class Season:
     @cached_property
     def inverse(self) -> Floats:
         """What gives the weights of a regression on `before`; the same for every series."""
-        return np.linalg.pinv(self.before)
+        return np.asarray(np.linalg.pinv(self.before), dtype=np.float64)
 
 
 class Ordinary:
@@ -83,7 +91,9 @@ class Ordinary:
         self._values = np.where(there, values, means)
         self._noise = np.where(there, noise, 0.0).sum(axis=0) / self._there
 
-    def surprises(self, values: Floats, noise: Floats, seasons: Sequence[Season]) -> list[Surprise | None]:
+    def surprises(
+        self, values: Floats, noise: Floats, seasons: Sequence[Season], most: Sequence[float] | None = None
+    ) -> list[Surprise | None]:
         """Compare a window with earlier ones by the predictive distribution of the next value (Student's t).
 
         A change that is no larger than one of the reference is never called rarer than that: ordinary windows may
@@ -93,6 +103,7 @@ class Ordinary:
             values: Of the window, one per series; NaN where it has none.
             noise: Their variance by chance alone.
             seasons: To choose from; the first without any season.
+            most: Degrees of freedom that each series may have, where its tails are heavier than a normal's.
 
         Returns:
             One entry per series; None where there is nothing to compare.
@@ -101,7 +112,8 @@ class Ordinary:
         found: list[Surprise | None] = []
         for at, fit in enumerate(chosen):
             is_there = bool(self.is_known[at]) and math.isfinite(values[at])
-            found.append(self._surprise(at, fit, float(values[at]), float(noise[at])) if is_there else None)
+            one = self._surprise(at, fit, float(values[at]), float(noise[at])) if is_there else None
+            found.append(one if one is None or most is None else one.cautious(most[at]))
         return found
 
     def _chosen(self, seasons: Sequence[Season]) -> list["_Fit"]:
