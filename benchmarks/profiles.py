@@ -80,16 +80,16 @@ def duckdb_approximate(path: str) -> object:
 
     numbers, texts = _kinds(path)
     parts = [
-        f"approx_quantile({name}, {list(SHARES)}), avg({name}), stddev({name}), min({name}), max({name})"
+        f'approx_quantile("{name}", {list(SHARES)}), avg("{name}"), stddev("{name}"), min("{name}"), max("{name}")'
         for name in numbers
     ]
-    parts += [f"approx_count_distinct({name}), approx_top_k({name}, 512)" for name in texts]
-    return duckdb.sql(f"SELECT count(*), {', '.join(parts)} FROM '{path}'").fetchall()  # noqa: S608 - our own names
+    parts += [f'approx_count_distinct("{name}"), approx_top_k("{name}", 512)' for name in texts]
+    return duckdb.connect().execute(f"SELECT count(*), {', '.join(parts)} FROM '{path}'").fetchall()  # noqa: S608 - our own names
 
 
 def datasketches_of(path: str) -> object:
     """KLL for numbers from arrays; counts by polars per batch before HLL and frequent items, one call per value."""
-    import datasketches as ds  # noqa: PLC0415 - a peer, asked in a process of its own
+    import datasketches as ds  # type: ignore[import-untyped]  # noqa: PLC0415 - a peer, in a process of its own
 
     numbers, texts = _kinds(path)
     kll = {name: ds.kll_doubles_sketch(200) for name in numbers}
