@@ -75,7 +75,9 @@ def numbers_of(series: pl.Series) -> Numbers:
         values = values[is_finite]
     if not len(values):
         return Numbers(not_finite=not_finite)
-    moments = _moments_of(values)
+    # Squares of numbers beyond 1e154 are infinite, which is all that is said of their deviation.
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments = _moments_of(values)
     found = histogram_of(values, moments.low, moments.high)
     return Numbers(
         count=len(values),
@@ -103,14 +105,16 @@ def joined_numbers(parts: Sequence[Numbers]) -> Numbers:
         return msgspec.structs.replace(filled[0] if filled else Numbers(), not_finite=not_finite)
     counts = np.array([part.count for part in filled], dtype=np.float64)
     means = np.array([part.mean for part in filled])
-    mean = float(means @ (counts / counts.sum()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(means @ (counts / counts.sum()))
+        between = float(counts @ (means - mean) ** 2)
     found = added([part.histogram for part in filled])
     return Numbers(
         count=sum(part.count for part in filled),
         not_finite=not_finite,
         zeros=sum(part.zeros for part in filled),
         mean=mean,
-        m2=float(sum(part.m2 for part in filled) + counts @ (means - mean) ** 2),
+        m2=float(sum(part.m2 for part in filled) + between),
         low=min(part.low for part in filled if part.low is not None),
         high=max(part.high for part in filled if part.high is not None),
         bits=found.bits,
