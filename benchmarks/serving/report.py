@@ -229,7 +229,9 @@ def _over_mlflow(found: Samples) -> Promise:
 def _second_worker(found: Samples) -> Promise:
     names = ("Penstock on both cores, uncompiled, 1 worker", "Penstock on both cores, uncompiled, 2 workers")
     one, two = (found.figure((name, "linear", "typed fields", "64"), "requests_per_s") for name in names)
-    return _at_least("two workers against one, typed fields, uncompiled", two.median / one.median if one and two else None, 1.8, "x")
+    return _at_least(
+        "two workers against one, typed fields, uncompiled", two.median / one.median if one and two else None, 1.8, "x"
+    )
 
 
 def _memory(found: Samples) -> Promise:
