@@ -89,7 +89,7 @@ def duckdb_approximate(path: str) -> object:
 
 def datasketches_of(path: str) -> object:
     """KLL for numbers from arrays; counts by polars per batch before HLL and frequent items, one call per value."""
-    import datasketches as ds  # type: ignore[import-untyped]  # noqa: PLC0415 - a peer, in a process of its own
+    import datasketches as ds  # noqa: PLC0415 - a peer, in a process of its own
 
     numbers, texts = _kinds(path)
     kll = {name: ds.kll_doubles_sketch(200) for name in numbers}
