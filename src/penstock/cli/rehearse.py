@@ -64,9 +64,9 @@ def rehearse(
 
     Example:
         penstock rehearse movies --from 2025-03-15 --weeks 8
-        penstock rehearse movies --from 2013-05-01 --data ../shared/data/movietweetings -p recommender.weeks=3
+        penstock rehearse movies --from 2013-05-01 --data movietweetings -p recommender.weeks=3
         penstock rehearse churn --from 2025-01-01 --step 6h --against never --json
-        penstock rehearse movies --from 2025-03-15 --weeks 12 --plant feed,genre,burst,schema,bad_release
+        penstock rehearse movies --from 2025-03-15 --weeks 12 --plant feed,burst,schema
     """
     begin = read_time(start, option="--from")
     if begin is None:

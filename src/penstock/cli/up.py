@@ -1,7 +1,8 @@
 """`penstock up`: the worker, in the foreground until Ctrl-C."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import msgspec
@@ -43,27 +44,29 @@ def up(
     with open_workspace(project) as workspace:
         worker = Up(workspace, every_s=parse_duration(every), on_beat=_tell if as_json else None)
         names = pipelines_of(workspace)
-        stop_listening = _listen(worker, listen, as_json=as_json) if listen is not None else None
-        if not as_json:
-            kept = ", ".join(names) or "nothing yet: no pipeline is released or scheduled"
-            print(f"Keeping {kept}; looks every {every}.  (Ctrl-C stops)", flush=True)
-        try:
-            with stopped_by_signals(worker):
-                worker.run()
-        finally:
-            if stop_listening is not None:
-                stop_listening()
+        # Signals first: whoever reads where it listens may stop it at once.
+        with stopped_by_signals(worker), _listening(worker, listen, as_json=as_json):
+            if not as_json:
+                kept = ", ".join(names) or "nothing yet: no pipeline is released or scheduled"
+                print(f"Keeping {kept}; looks every {every}.  (Ctrl-C stops)", flush=True)
+            worker.run()
     if not as_json:
         print("Stopped; retrains that were under way begin again with the next worker.")
 
 
-def _listen(worker: Up, place: str, *, as_json: bool) -> Callable[[], None]:
+@contextmanager
+def _listening(worker: Up, place: str | None, *, as_json: bool) -> Iterator[None]:
+    if place is None:
+        yield
+        return
     # Loaded only when asked for: no other worker pays for a web server.
     listening = import_quickly("penstock.worker.listening")
     found = listening.listen(lambda: worker.workspace, place, webhook_token(), on_asked=worker.hurry)
-    print(msgspec.json.encode({"url": found.url}).decode() if as_json else f"Listening at {found.url}", flush=True)
-    stop: Callable[[], None] = found.stop
-    return stop
+    try:
+        print(msgspec.json.encode({"url": found.url}).decode() if as_json else f"Listening at {found.url}", flush=True)
+        yield
+    finally:
+        found.stop()
 
 
 def _tell(beat: Beat) -> None:

@@ -50,6 +50,7 @@ class KafkaFollowed:
         )
         self._offsets: dict[str, int] = {}
         self._looked_at = 0.0
+        self._has_caught_up = False
 
     def open(self, positions: Iterable[Any]) -> None:
         """Begin behind the offsets that are kept; a partition without one begins at its start."""
@@ -65,6 +66,8 @@ class KafkaFollowed:
         messages = self._consumer.consume(_MOST, _POLL_S)
         if not messages:
             messages = self._consumer.consume(1, max(0.0, timeout_s - _POLL_S))
+        if not messages and self._is_behind():
+            messages = self._consumer.consume(1, _CALL_S)
         good = [message for message in messages if not self._is_error(message)]
         if not good:
             return None
@@ -98,7 +101,18 @@ class KafkaFollowed:
             )
         return True  # what passes, as a broker that restarts, is tried again by the library
 
+    def _is_behind(self) -> bool:
+        """Return whether messages of the start have not been read yet: a slow broker is not an empty one."""
+        if not self._has_caught_up:
+            self._has_caught_up = not any(self._has_more(number) for number in self._assigned)
+        return not self._has_caught_up
+
+    def _has_more(self, number: int) -> bool:
+        low, high = self._consumer.get_watermark_offsets(self._partition(number, 0), timeout=_CALL_S)
+        return bool(high > max(low, self._offsets.get(str(number), low)))
+
     def _assign(self) -> None:
+        self._has_caught_up = False
         numbers = self._partitions()
         self._consumer.assign(
             [self._partition(n, self._offsets.get(str(n), self._kafka.OFFSET_BEGINNING)) for n in numbers]
