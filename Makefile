@@ -45,7 +45,7 @@ rehearse-planted: $(VENV)/.test  ## A rehearsal with five planted faults; the te
 rehearse: $(VENV)/.test  ## Six months of the movies pipeline in minutes, beside arms that are never or always retrained.
 	cd examples/movies && ../../$(BIN)/python -m penstock rehearse movies --from 2013-05-08 --weeks 26 --step 1d \
 	--data $(abspath ../shared/data/movietweetings) --out $(abspath rehearsal-movies) \
-	-p recommender.weeks=6 -p recommender.candidates=60 -p recommender.trees=40
+	-p recommender.weeks=8 -p recommender.candidates=60 -p recommender.trees=40
 
 rehearse-loop-kills: $(VENV)/.test  ## A rehearsal of twelve weeks, killed two hundred times; the tests do six kills.
 	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_rehearsal_kills.py -q -s -p no:randomly
