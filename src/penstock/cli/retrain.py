@@ -8,30 +8,12 @@ import typer
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.cli.tables import open_console, write_json
 from penstock.core.errors import InputError
-from penstock.core.records import Record
 from penstock.project.moving import person
 from penstock.project.workspace import Workspace, open_workspace
 from penstock.store.ledger import causes
-from penstock.worker.asking import ask_for_retrain, one_line, wish
+from penstock.worker.asking import Asked, ask_for_retrain, asked_of, one_line, wish
 
 _LONGEST = 200
-
-
-class Asked(Record, frozen=True, kw_only=True):
-    """What became of a wish so far.
-
-    Attributes:
-        cause: "manual:KEY".
-        is_new: It was recorded now; otherwise it was known, or another waits already.
-        run: The run that was begun for it, "r41".
-    """
-
-    pipeline: str
-    cause: str
-    state: str
-    is_new: bool
-    run: str | None = None
-    said: str = ""
 
 
 def retrain(
@@ -74,14 +56,14 @@ def retrain(
 def _ask(workspace: Workspace, pipeline: str, key: str | None, reason: str) -> Asked:
     waits = _waiting(workspace, pipeline) if key is None else None
     if waits is not None:
-        return _of(waits, is_new=False)
+        return asked_of(waits, is_new=False)
     key, actor = key or uuid.uuid4().hex[:12], person()
     said = f"{actor} asked for it: {one_line(reason) or 'no reason'}"
     is_new = ask_for_retrain(workspace, pipeline, kind="manual", key=key, said=said, actor=actor)
     found = wish(workspace, pipeline, kind="manual", key=key)
     if found is None:
         raise InputError(f"The wish {key!r} is not recorded.", hint="ask again")
-    return _of(found, is_new=is_new)
+    return asked_of(found, is_new=is_new)
 
 
 def _waiting(workspace: Workspace, pipeline: str) -> causes.Cause | None:
@@ -89,10 +71,3 @@ def _waiting(workspace: Workspace, pipeline: str) -> causes.Cause | None:
         found = causes.open_causes(conn)
     mine = (c for c in found if c.pipeline == pipeline and c.kind == "manual" and c.state == "waiting")
     return next(mine, None)
-
-
-def _of(found: causes.Cause, *, is_new: bool) -> Asked:
-    run = None if found.run_id is None else f"r{found.run_id}"
-    return Asked(
-        pipeline=found.pipeline, cause=found.name, state=found.state, is_new=is_new, run=run, said=found.reason
-    )

@@ -51,23 +51,16 @@ class Judging:
     renew: Callable[[], None]
 
     @property
-    def evaluation(self) -> Node:
-        """The evaluation that decides."""
-        found = evaluation_of(self.job.graph)
-        assert found is not None  # noqa: S101 - `judge_earlier` has looked
-        return found
-
-    @property
     def candidate(self) -> str:
         """The model that the run wants to release."""
         return next(node.name for node in self.job.graph.nodes if node.role == "model")
 
-    def judge(self, release: Release) -> bool:
+    def judge(self, release: Release, evaluation: Node) -> bool:
         """Judge one release and record what the candidate gains over it; False where it cannot be judged."""
         try:
-            unit = self._unit(release)
+            unit = self._unit(release, evaluation)
             result = self._perform(unit, release)
-            lift = self._lift(result.outputs[unit.node.outputs[0]]) if result.failure is None else None
+            lift = self._lift(result.outputs[unit.node.outputs[0]], evaluation) if result.failure is None else None
         except (StoreError, CancelledRunError):
             raise
         except PenstockError as error:  # damaged, of a shape that this code does not know, or of other examples
@@ -78,7 +71,7 @@ class Judging:
             _not_judged(release, result.failure.message)
         return lift is not None
 
-    def _unit(self, release: Release) -> Unit:
+    def _unit(self, release: Release, evaluation: Node) -> Unit:
         """Return the work that judges a release: that of the champion, with this release in its place."""
         job = msgspec.structs.replace(self.job, champion=champion_of(release, self.workspace))
         kept, datasets = self.outcome.kept, self.outcome.datasets
@@ -87,7 +80,7 @@ class Judging:
             for node in job.graph.nodes
             if node.name in self.outcome.nodes
         }
-        return next(unit for unit in units_of(self.evaluation, RunView(job, done)) if unit.part == CHAMPION)
+        return next(unit for unit in units_of(evaluation, RunView(job, done)) if unit.part == CHAMPION)
 
     def _perform(self, unit: Unit, release: Release) -> Result:
         policy = policy_of(self.job.policy, unit.node.name)
@@ -115,9 +108,8 @@ class Judging:
                     renew_at_s += _RENEW_EVERY_S
                     self.renew()
 
-    def _lift(self, older: Artifact) -> Lift:
+    def _lift(self, older: Artifact, node: Node) -> Lift:
         """Return what the candidate gains over it, on the same rows."""
-        node = self.evaluation
         candidate = self.candidate
         artifacts = {candidate: self.outcome.kept[node.name][candidate].outputs[node.outputs[0]], CHAMPION: older}
         frames = {
@@ -150,7 +142,7 @@ class Judging:
             if lift is not None:
                 found = ages.Earlier(
                     run_id=self.job.run_id,
-                    evaluation=self.evaluation.name,
+                    evaluation=unit.node.name,
                     release=str(release.ref),
                     metric=lift.metric,
                     lift=Interval(mean=lift.mean, low=lift.low, high=lift.high, n=lift.n),
@@ -179,7 +171,7 @@ def judge_earlier(judging: Judging, *, most: int) -> int:
         return 0
     with judging.workspace.ledger.read() as conn:
         chosen = _comparable(conn, judging.job)[:most]
-    return sum(judging.judge(release) for release in chosen)
+    return sum(judging.judge(release, evaluation) for release in chosen)
 
 
 def _comparable(conn: sa.Connection, job: Job) -> list[Release]:

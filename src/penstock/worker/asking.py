@@ -2,10 +2,38 @@
 
 from penstock.core import faults
 from penstock.core.errors import NotFoundError
+from penstock.core.records import Record
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import causes, events
 from penstock.worker.state import Kind
 from penstock.worker.tick import pipelines_of
+
+
+class Asked(Record, frozen=True, kw_only=True):
+    """What became of a wish so far.
+
+    Attributes:
+        cause: "manual:KEY" or "webhook:KEY".
+        state: Of the cause: "waiting", "running", "done", "skipped" or "failed".
+        is_new: It was recorded now; otherwise it was known, or another waits already.
+        run: The run that was begun for it, "r41"; None so far.
+        said: Why, in words; of a skipped one, why not.
+    """
+
+    pipeline: str
+    cause: str
+    state: str
+    is_new: bool
+    run: str | None = None
+    said: str = ""
+
+
+def asked_of(found: causes.Cause, *, is_new: bool) -> Asked:
+    """Return a wish as whoever asked is told of it."""
+    run = None if found.run_id is None else f"r{found.run_id}"
+    return Asked(
+        pipeline=found.pipeline, cause=found.name, state=found.state, is_new=is_new, run=run, said=found.reason
+    )
 
 
 def ask_for_retrain(

@@ -4,6 +4,7 @@ It reads no clock, no ledger and no setting. Whoever calls it twice with the sam
 worker, gets the same; that a cause is then recorded once and run once is the ledger's unique key and `causes.begin`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never
 
@@ -58,6 +59,15 @@ def decide(state: State, event: Event, now: datetime) -> tuple[State, tuple[Acti
         case _:
             assert_never(event)
     return _with(state, pipeline), tuple(actions)
+
+
+def decide_each(state: State, happened: Sequence[Event], now: datetime) -> tuple[Action, ...]:
+    """Return what several events lead to, one after another."""
+    actions: list[Action] = []
+    for event in happened:
+        state, more = decide(state, event, now)
+        actions += more
+    return tuple(actions)
 
 
 def _look(state: State, now: datetime) -> tuple[State, tuple[Action, ...]]:

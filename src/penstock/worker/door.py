@@ -23,11 +23,10 @@ from starlette.routing import Route
 
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFoundError, StoreError
-from penstock.core.records import Record
 from penstock.project.workspace import Workspace
 from penstock.serving.http.requests import Heads
 from penstock.serving.refusals import RequestError
-from penstock.worker.asking import ask_for_retrain, one_line, wish, wishes_waiting
+from penstock.worker.asking import Asked, ask_for_retrain, asked_of, one_line, wish, wishes_waiting
 
 _events = structlog.get_logger("penstock.worker")
 PATH = "/pipelines/{name}/retrain"
@@ -47,24 +46,6 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if len(self.reason) > _LONGEST_REASON:
             raise ValueError(f"`reason` is longer than {_LONGEST_REASON} characters")
-
-
-class Answer(Record, frozen=True, kw_only=True):
-    """What a caller is told.
-
-    Attributes:
-        state: Of the cause: "waiting", "running", "done", "skipped" or "failed".
-        is_new: Nobody had asked with this key before.
-        run: The run that was begun for it, "r41"; None so far.
-        said: Why, in words; of a skipped one, why not.
-    """
-
-    pipeline: str
-    cause: str
-    state: str
-    is_new: bool
-    run: str | None = None
-    said: str = ""
 
 
 @dataclass(slots=True)
@@ -126,7 +107,7 @@ class Door:
             return _refused(refusal)
         return _reply(202 if answer.is_new else 200, answer)
 
-    async def _asked(self, request: Request) -> Answer:
+    async def _asked(self, request: Request) -> Asked:
         headers = _headers(request)
         self._admit(headers)
         key = headers.get(b"idempotency-key", b"").decode("latin-1")
@@ -158,7 +139,7 @@ class Door:
         if scheme.lower() != b"bearer" or not is_known:
             raise _Refusal(401, "no_token", "The request has no valid token.", "send Authorization: Bearer TOKEN")
 
-    def _ask(self, pipeline: str, key: str, reason: str) -> Answer:
+    def _ask(self, pipeline: str, key: str, reason: str) -> Asked:
         workspace = self._workspace()
         said = one_line(reason)
         try:
@@ -180,14 +161,7 @@ class Door:
         if is_new:
             _events.info("retrain_asked", pipeline=pipeline, cause=found.name)
             self._on_asked()
-        return Answer(
-            pipeline=pipeline,
-            cause=found.name,
-            state=found.state,
-            is_new=is_new,
-            run=None if found.run_id is None else f"r{found.run_id}",
-            said=found.reason,
-        )
+        return asked_of(found, is_new=is_new)
 
 
 def _headers(request: Request) -> dict[bytes, bytes]:

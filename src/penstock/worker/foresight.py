@@ -8,10 +8,10 @@ from datetime import datetime
 from penstock.project.status.records import Due, Waits
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import causes, releases
-from penstock.worker.decide import decide
+from penstock.worker.decide import decide_each
 from penstock.worker.gather import gather, trained
 from penstock.worker.slots import check_schedule, next_slot
-from penstock.worker.state import WEIGHED, Action, Event, Hold, Looked, Queue, Skip, Start, Worth
+from penstock.worker.state import WEIGHED, Action, Hold, Looked, Queue, Skip, Start, Worth
 
 
 def foresee(workspace: Workspace, pipeline: str, now: datetime, *, worth: Worth | None = None) -> Due:
@@ -62,11 +62,7 @@ def _decided(workspace: Workspace, pipeline: str, now: datetime, worth: Worth | 
     known = {} if worth is None else {pipeline: worth}
     with workspace.ledger.read() as conn:
         state, noticed = gather(conn, workspace, live, now, names=names, worth=known)
-    events: list[Event] = [*noticed, Looked()]
-    actions: list[Action] = []
-    for event in events:
-        state, more = decide(state, event, now)
-        actions += more
+    actions = decide_each(state, (*noticed, Looked()), now)
     return [a for a in actions if (a.cause.pipeline if isinstance(a, Start) else a.pipeline) == pipeline]
 
 

@@ -27,11 +27,11 @@ from penstock.project.workspace import Workspace, read_manifest
 from penstock.serving.predictions.compaction import compact
 from penstock.store.ledger import causes, leases, releases
 from penstock.worker import carry
-from penstock.worker.decide import decide
+from penstock.worker.decide import decide_each
 from penstock.worker.economics import worth
 from penstock.worker.gather import Trained, gather, trained
 from penstock.worker.slots import check_schedule
-from penstock.worker.state import Action, Event, Looked, Open, Start, State, Worth
+from penstock.worker.state import Action, Looked, Open, Start, Worth
 
 _events = structlog.get_logger("penstock.worker")
 # Longer than one part of looking takes; whoever is killed is known dead at once on its own host, elsewhere after this.
@@ -138,7 +138,7 @@ def preview(workspace: Workspace, now: datetime, *, economics: Economics | None 
     with workspace.ledger.read() as conn:
         state, noticed = gather(conn, workspace, live, now, names=names, worth=_worth(workspace, names, now, economics))
     due = tuple(Looks(pipeline=name, intake="due" if is_intake_due(name, workspace, now) else None) for name in names)
-    return TickReport(now=now, pipelines=due, actions=_decided(state, (*noticed, Looked()), now))
+    return TickReport(now=now, pipelines=due, actions=decide_each(state, (*noticed, Looked()), now))
 
 
 def decide_all(
@@ -151,7 +151,7 @@ def decide_all(
     with workspace.ledger.write() as conn:
         causes.lock_causes(conn)
         state, noticed = gather(conn, workspace, live, now, names=names, worth=expected)
-        actions = _decided(state, (*noticed, Looked()), now)
+        actions = decide_each(state, (*noticed, Looked()), now)
         carry.record(conn, actions)
         kept = {(c.pipeline, c.name): c for c in causes.open_causes(conn)}
     faults.point("tick_after_decision")
@@ -284,14 +284,6 @@ def _worth(workspace: Workspace, names: list[str], now: datetime, economics: Eco
         return {}
     found = {name: economics(workspace, name, now) for name in names}
     return {name: expected for name, expected in found.items() if expected is not None}
-
-
-def _decided(state: State, happened: tuple[Event, ...], now: datetime) -> tuple[Action, ...]:
-    actions: list[Action] = []
-    for event in happened:
-        state, more = decide(state, event, now)
-        actions += more
-    return tuple(actions)
 
 
 def _as_kept(action: Action, kept: dict[tuple[str, str], causes.Cause]) -> Action | None:

@@ -57,7 +57,7 @@ def parts_that_moved(name: str, column: Column, usual: Column, most: int = _MOST
         numbers, before = column.numbers, usual.numbers
         totals = numbers.count + numbers.not_finite, before.count + before.not_finite
         found += _counted(name, "not_finite", (numbers.not_finite, totals[0]), (before.not_finite, totals[1]))
-        found += _ranges(name, column, usual, most)
+        found += _ranges(name, column.dtype, numbers, before, most=most)
     if column.words is not None and usual.words is not None:
         found += _values(name, column.words, usual.words)
     return sorted(found, key=lambda part: -part.excess)[:most]
@@ -121,10 +121,7 @@ def _values(name: str, words: Words, usual: Words) -> Iterator[Part]:
             yield Part(kind="value", rows=rows, excess=excess, said=f"{name} is {value!r}", value=value)
 
 
-def _ranges(name: str, column: Column, usual: Column, most: int) -> Iterator[Part]:
-    assert column.numbers is not None  # noqa: S101 - the caller has looked
-    assert usual.numbers is not None  # noqa: S101
-    numbers, before = column.numbers, usual.numbers
+def _ranges(name: str, dtype: str, numbers: Numbers, before: Numbers, *, most: int) -> Iterator[Part]:
     if not numbers.count or not before.count:
         return
     bits = min(numbers.bits, before.bits)
@@ -141,11 +138,7 @@ def _ranges(name: str, column: Column, usual: Column, most: int) -> Iterator[Par
         if total <= 0:
             return
         low, high = _ends(int(bins[first]), int(bins[last]), bits, numbers)
-        shown = (
-            f"is {told(low, column.dtype)}"
-            if low == high
-            else f"from {told(low, column.dtype)} to {told(high, column.dtype)}"
-        )
+        shown = f"is {told(low, dtype)}" if low == high else f"from {told(low, dtype)} to {told(high, dtype)}"
         rows = int(counts[first : last + 1].sum())
         yield Part(kind="range", rows=rows, excess=total, said=f"{name} {shown}", low=low, high=high)
         excess[first : last + 1] = -np.inf

@@ -11,7 +11,6 @@ import hmac
 import json
 import smtplib
 import ssl
-from collections.abc import Callable
 from datetime import datetime
 from email.message import EmailMessage
 from typing import Any
@@ -183,17 +182,18 @@ def _post(target: Target, body: bytes, headers: dict[str, str], timeout_s: float
         raise UndeliveredError(f"it answered {status}", is_final=is_final, after_s=after_s)
 
 
+def _connected(place: SplitResult, context: ssl.SSLContext, timeout_s: float) -> smtplib.SMTP:
+    host = place.hostname or ""
+    if place.scheme == "smtps":
+        return smtplib.SMTP_SSL(host, place.port or 465, timeout=timeout_s, context=context)
+    return smtplib.SMTP(host, place.port or 587, timeout=timeout_s)
+
+
 def _mail(target: Target, message: Message, timeout_s: float) -> None:
     parsed = urlsplit(target.address)
-    host, context = parsed.hostname or "", ssl.create_default_context()
-    connect: Callable[[], smtplib.SMTP]
-    match parsed.scheme:
-        case "smtps":
-            connect = lambda: smtplib.SMTP_SSL(host, parsed.port or 465, timeout=timeout_s, context=context)  # noqa: E731
-        case _:
-            connect = lambda: smtplib.SMTP(host, parsed.port or 587, timeout=timeout_s)  # noqa: E731
+    context = ssl.create_default_context()
     try:
-        with connect() as server:
+        with _connected(parsed, context, timeout_s) as server:
             server.ehlo()
             is_private = parsed.scheme == "smtps"
             if not is_private and server.has_extn("starttls"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
+from msgspec.structs import replace
 
 from penstock.core import faults
 from penstock.core.errors import InputError, LeaseLostError
@@ -101,7 +102,7 @@ class _Sending:
             recent = deliveries.sent_since(conn, self._now - HOUR)
             known = {number: alerts.get(conn, number) for number in {row.alert_id for row in due}}
             targets, homeless = self._targets(due, ((pipeline, channel) for pipeline, channel, _ in recent))
-            deliveries.change(conn, [_changed(row, "dead", error=why) for row, why in homeless])
+            deliveries.change(conn, [replace(row, state="dead", error=why) for row, why in homeless])
         self.dead += len(homeless)
         had: dict[Target, set[datetime]] = {}
         for pipeline, channel, at in recent:
@@ -163,7 +164,7 @@ class _Sending:
             while moment in taken:
                 moment += _TICK
             taken.add(moment)
-        rows = tuple(_changed(row, "sending", tries=row.tries + 1, next_at=moment) for row in batch.rows)
+        rows = tuple(replace(row, state="sending", tries=row.tries + 1, next_at=moment) for row in batch.rows)
         self._record(rows)
         faults.point("alert_before_send")
         return Batch(batch.target, rows, is_tried=True)
@@ -173,14 +174,14 @@ class _Sending:
         first = batch.rows[0]
         if error is None:
             # When it was sent; one moment for all rows, so that a digest counts as one message.
-            self._record([_changed(row, "sent", error="") for row in batch.rows])
+            self._record([replace(row, state="sent", error="") for row in batch.rows])
             self.sent += 1
             return
         is_dead = error.is_final or first.tries >= MOST_TRIES
         waits = wait_after(first.tries, first.name, error.after_s)
         state: deliveries.State = "dead" if is_dead else "waiting"
         moment = first.next_at if is_dead else self._now + waits
-        self._record([_changed(row, state, error=error.reason, next_at=moment) for row in batch.rows])
+        self._record([replace(row, state=state, error=error.reason, next_at=moment) for row in batch.rows])
         self.dead += is_dead
         self.failed += not is_dead
         told = _events.error if is_dead else _events.warning
@@ -218,23 +219,3 @@ def _begin(
         answers.put((batch, error))
 
     threading.Thread(target=call, name="penstock-deliver", daemon=True).start()
-
-
-def _changed(
-    row: Due,
-    state: deliveries.State,
-    *,
-    tries: int | None = None,
-    next_at: datetime | None = None,
-    error: str | None = None,
-) -> Due:
-    return Due(
-        pipeline=row.pipeline,
-        alert_id=row.alert_id,
-        event=row.event,
-        channel=row.channel,
-        state=state,
-        tries=row.tries if tries is None else tries,
-        next_at=row.next_at if next_at is None else next_at,
-        error=row.error if error is None else error,
-    )
