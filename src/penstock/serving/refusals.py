@@ -29,6 +29,17 @@ class RequestError(InputError):
         self.field = field
 
 
+def why_unreadable(error: Exception) -> str:
+    """Return why JSON could not be read, in words that no version of the parser changes."""
+    if isinstance(error, RecursionError):
+        return "it nests too deep"
+    found = str(error).removeprefix("JSON is malformed: ")
+    # Before msgspec 0.23 a UnicodeDecodeError, which would show the bytes.
+    if isinstance(error, UnicodeDecodeError) or found.startswith("Invalid UTF-8"):
+        return "it is not UTF-8"
+    return found
+
+
 class AnswerError(StepError):
     """A serve function returned something that cannot be sent as JSON.
 

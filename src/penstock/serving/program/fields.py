@@ -18,7 +18,7 @@ from penstock.pipeline.graph import RowsForm
 from penstock.serving.limits import Limits
 from penstock.serving.program.hazards import may_hold_hazards, may_hold_long_number, refuse_deep, refuse_hazards
 from penstock.serving.program.rows import Columns, checked_rows, form_of, given_as, row_type
-from penstock.serving.refusals import RequestError
+from penstock.serving.refusals import RequestError, why_unreadable
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"(?:required|unknown) field `(?P<name>[^`]*)`")
@@ -84,7 +84,7 @@ class Fields:
             raise _invalid(str(error)) from error
         except (ValueError, RecursionError) as error:
             raise RequestError(
-                f"The body is not valid JSON: {_malformed(error)}.",
+                f"The body is not valid JSON: {why_unreadable(error)}.",
                 status=400,
                 reason="malformed_json",
                 hint="send one JSON object in UTF-8",
@@ -312,11 +312,3 @@ def _invalid(text: str) -> RequestError:
         field=path[:200],
         hint="GET /openapi.json lists the fields and their types",
     )
-
-
-def _malformed(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
-    if isinstance(error, RecursionError):
-        return "it nests too deep"
-    return str(error).removeprefix("JSON is malformed: ")

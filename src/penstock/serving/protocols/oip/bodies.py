@@ -19,7 +19,7 @@ from penstock.serving.protocols.oip.tensors import (
     tensor_of_json,
     tensor_of_raw,
 )
-from penstock.serving.refusals import RequestError
+from penstock.serving.refusals import RequestError, why_unreadable
 
 HEADER_LENGTH = b"inference-header-content-length"
 Parameter = bool | int | float | str | None
@@ -235,11 +235,8 @@ def _parse(head: bytes) -> InferRequest:
     except msgspec.ValidationError as error:
         message = f"The request is not an infer request of the Open Inference Protocol: {error}."
         raise refuse(message, status=400, hint="send {'inputs': [{'name', 'shape', 'datatype', 'data'}]}") from error
-    except RecursionError as error:
-        raise _malformed("the JSON nests too deep") from error
-    except ValueError as error:
-        found = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise _malformed(f"the JSON part cannot be read: {found.removeprefix('JSON is malformed: ')}") from error
+    except (ValueError, RecursionError) as error:
+        raise _malformed(f"the JSON part cannot be read: {why_unreadable(error)}") from error
     return request
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from penstock.serving.refusals import RequestError
+from penstock.serving.refusals import RequestError, why_unreadable
 
 Datatype = Literal[
     "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP16", "FP32", "FP64", "BYTES"
@@ -122,8 +122,7 @@ def tensor_of_json(name: str, datatype: str, shape: tuple[int, ...], data: msgsp
     try:
         values = _flat(data, datatype, shape)
     except (ValueError, RecursionError) as error:  # text was only skipped so far, and may still be none
-        found = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise refuse(f"Data of tensor {shown(name)}: {found}.", field=name) from error
+        raise refuse(f"Data of tensor {shown(name)}: {why_unreadable(error)}.", field=name) from error
     if len(values) != count:
         raise refuse(
             f"Tensor {shown(name)} of shape {list(shape)} needs {count} elements, got {len(values)}.", field=name
