@@ -14,11 +14,11 @@ from penstock.store.ledger.errors import backups_of
 from penstock.store.ledger.migrations import migrate
 
 OPEN = "import sys; from penstock.store.ledger import Ledger; Ledger.open(sys.argv[1]).close()"
-SECOND = """
+LATER = f"""
 import sqlalchemy as sa
 from alembic import op
-revision = "0003"
-down_revision = "0002"
+revision = "9999"
+down_revision = "{schema.VERSION:04}"
 def upgrade():
     op.add_column("runs", sa.Column("note", sa.Text, nullable=False, server_default="none"))
 """
@@ -98,7 +98,7 @@ def test_a_later_revision_keeps_the_facts(ledger: Ledger, new_run: Any, tmp_path
     """A revision added to a full ledger changes the schema and keeps every row."""
     revisions = tmp_path / "revisions"
     revisions.mkdir()
-    (revisions / "r0003_note.py").write_text(SECOND, encoding="utf-8")
+    (revisions / "r9999_note.py").write_text(LATER, encoding="utf-8")
     with ledger.write() as conn:
         run_id = runs.create(conn, new_run)
     with ledger.write() as conn:

@@ -9,7 +9,18 @@ from penstock.core.errors import CheckError, NotFoundError, StoreError
 from penstock.core.records import Artifact, CheckResult, DatasetVersion, Failure, Interval, Usage
 from penstock.core.refs import ReleaseRef
 from penstock.core.states import AttemptState, NodeState, RunState
-from penstock.store.ledger import Ledger, artifacts, attempts, checks, datasets, events, releases, results, runs
+from penstock.store.ledger import (
+    Ledger,
+    artifacts,
+    attempts,
+    checks,
+    datasets,
+    events,
+    evidence,
+    releases,
+    results,
+    runs,
+)
 
 FRAME = Artifact(digest="d1", codec="arrow", type="polars:DataFrame", size_bytes=2**40, rows=3, meta={"columns": ["a"]})
 ODD = 'a "quoted" \x00 log \ud800 with ünïcode'
@@ -323,3 +334,26 @@ def test_reader_sees_one_moment(ledger: Ledger, new_run: runs.NewRun) -> None:
         assert runs.page(reading) == []
         start_run(ledger, new_run)
         assert runs.page(reading) == []
+
+
+def test_evidence_is_appended_and_read_newest_first(ledger: Ledger) -> None:
+    """What was measured of a release is kept as it was, of one kind and subject, and nothing replaces it."""
+    measured: list[tuple[str, evidence.Kind, bool | None]] = [
+        ("movies@1", "load", None),
+        ("movies@2", "load", True),
+        ("movies@2", "drill", False),
+    ]
+    found = [
+        evidence.NewEvidence(
+            pipeline="movies", subject=subject, kind=kind, by=ODD, passed=passed, figures={"p99": 4.5, "text": ODD}
+        )
+        for subject, kind, passed in measured
+    ]
+    with ledger.write() as conn:
+        kept = [evidence.add(conn, one) for one in found]
+    with ledger.read() as conn:
+        assert evidence.of_kind(conn, "movies", "load") == [kept[1], kept[0]]
+        assert evidence.of_kind(conn, "movies", "load", most=1) == [kept[1]]
+        assert evidence.newest(conn, "movies", "load", "movies@1") == kept[0]
+        assert evidence.newest(conn, "movies", "drill", "movies@2") == kept[2]
+        assert evidence.newest(conn, "movies", "replay", "movies@2") is None

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.store.ledger.types import AnyText, ExactFloat, Json, Moment
 
-VERSION = 2  # the newest revision under migrations/versions, as a number
+VERSION = 3  # the newest revision under migrations/versions, as a number
 
 metadata = sa.MetaData()
 # SQLite gives out ids by itself only for a column of exactly this type.
@@ -270,4 +270,80 @@ deliveries = sa.Table(
     sa.Column("next_at", Moment, nullable=False),
     sa.Column("error", AnyText, nullable=False),
     sa.Index("deliveries_by_state", "state", "next_at"),
+)
+
+# A candidate on its way to the users of an endpoint, step by step; at most one is under way per pipeline.
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("candidate", sa.BigInteger, nullable=False),  # version of the release
+    sa.Column("base", sa.BigInteger),  # version of the release that was live when it began; NULL: none was
+    sa.Column("open_key", sa.Text),  # the pipeline while it is under way, then NULL
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("stages", Json, nullable=False),
+    sa.Column("stage", sa.Integer, nullable=False),
+    sa.Column("hold_s", ExactFloat, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("entered_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Column("approvals", Json, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
+    sa.Column("figures", Json, nullable=False),
+    sa.UniqueConstraint("open_key", name="rollouts_open_once"),
+    sa.Index("rollouts_by_pipeline", "pipeline", "id"),
+    sqlite_autoincrement=True,
+)
+
+# What was measured or shown of a release or a run after it was made: replays, load, drills, timings, verdicts.
+evidence = sa.Table(
+    "evidence",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),  # "movies@3" or "r41"
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("by", AnyText, nullable=False),
+    sa.Column("passed", sa.Boolean),
+    sa.Column("figures", Json, nullable=False),
+    sa.Index("evidence_by_subject", "pipeline", "kind", "subject", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Applications that ask: who they are, what they may ask and what they were promised.
+consumers = sa.Table(
+    "consumers",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("key_hash", sa.Text, nullable=False),
+    sa.Column("quota", Json, nullable=False),
+    sa.Column("promise", Json, nullable=False),
+    sa.Column("contract", Json, nullable=False),
+    sa.Column("made_at", Moment, nullable=False),
+    sa.Column("made_by", AnyText, nullable=False),
+    sa.Column("revoked_at", Moment),
+    sa.UniqueConstraint("key_id", name="consumers_key_once"),
+)
+
+# A split that decides: arms, the plan made before it began, and the verdict. At most one is open per pipeline.
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("open_key", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("arms", Json, nullable=False),
+    sa.Column("plan", Json, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Column("verdict", Json),
+    sa.UniqueConstraint("open_key", name="experiments_open_once"),
+    sa.UniqueConstraint("pipeline", "name", name="experiments_once"),
+    sqlite_autoincrement=True,
 )
