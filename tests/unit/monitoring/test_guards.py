@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,12 +37,14 @@ def answers(
     return found
 
 
-def watched(chance: np.random.Generator, *, looks: int = LOOKS, **worse: object) -> tuple[int | None, list[Guard]]:
+def watched(
+    chance: np.random.Generator, worse: dict[str, Any], *, looks: int = LOOKS
+) -> tuple[int | None, list[Guard]]:
     """Look again and again at a canary of a tenth of the users; return the look that took it back, and by what."""
     base, candidate = Tally(features={}, distinct=set(), truth={}), Tally(features={}, distinct=set(), truth={})
     for look in range(looks):
         base = add(base, tally_of(answers(chance, EACH * 3), promise_us=20_000))
-        candidate = add(candidate, tally_of(answers(chance, EACH, **worse), promise_us=20_000))  # type: ignore[arg-type]  # rates and a change
+        candidate = add(candidate, tally_of(answers(chance, EACH, **worse), promise_us=20_000))
         broken = [guard for guard in judge(base, candidate, alpha=0.05, stages=3) if guard.is_broken]
         if broken:
             return look, broken
@@ -51,7 +54,7 @@ def watched(chance: np.random.Generator, *, looks: int = LOOKS, **worse: object)
 def test_two_hundred_clean_canaries_are_let_through() -> None:
     """L7, N4: of candidates that are no worse, looked at 20 times each, no more are taken back than was stated."""
     chance = np.random.default_rng(SEED)
-    taken_back = sum(watched(chance, looks=20)[0] is not None for _ in range(200))
+    taken_back = sum(watched(chance, {}, looks=20)[0] is not None for _ in range(200))
     assert taken_back <= 10  # 5 % of 200
 
 
@@ -66,9 +69,9 @@ def test_two_hundred_clean_canaries_are_let_through() -> None:
         ({"change": lambda score: 5 * score}, "answers: judge score"),
     ],
 )
-def test_a_planted_fault_is_found(worse: dict[str, object], guard: str) -> None:
+def test_a_planted_fault_is_found(worse: dict[str, Any], guard: str) -> None:
     """tI6, L7: errors, NaN, a fallback storm, slowness and inverted scores are found within a few hundred answers."""
-    look, broken = watched(np.random.default_rng(SEED), **worse)
+    look, broken = watched(np.random.default_rng(SEED), worse)
     assert look is not None
     assert guard in {found.name for found in broken}
 
@@ -91,7 +94,9 @@ def test_truth_that_is_worse_takes_a_candidate_back() -> None:
 
     chance = np.random.default_rng(SEED)
     base, good, bad = (
-        Tally(features={}, distinct=set(), truth={"outcome watched": Moments.of(chance.binomial(1, rate, 3000))})
+        Tally(
+            features={}, distinct=set(), truth={"outcome watched": Moments.of(chance.binomial(1, rate, 3000).tolist())}
+        )
         for rate in (0.3, 0.31, 0.2)
     )
     assert not any(guard.is_broken for guard in judge(base, good, alpha=0.05, stages=3))
