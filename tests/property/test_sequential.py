@@ -103,7 +103,8 @@ def _doubtful(is_hit: Mask, is_candidate: Mask) -> list[tuple[tuple[int, int], t
     n, hits = np.cumsum(is_candidate), np.cumsum(is_hit & is_candidate)
     whole, all_hits = np.arange(1, len(is_hit) + 1), np.cumsum(is_hit)
     at = np.unique(np.concatenate([places, places[places > 0] - 1]))
-    h1, n1, h0, n0 = hits[at], n[at], (all_hits - hits)[at], (whole - n)[at]
+    h1, n1 = hits[at], n[at]
+    h0, n0 = all_hits[at] - h1, whole[at] - n1
     ratio = 2 * (_likelihood(h1, n1) + _likelihood(h0, n0) - _likelihood(h1 + h0, n1 + n0))
     pooled = (h1 + h0) / (n1 + n0)
     error = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / np.maximum(n1, 1) + 1 / np.maximum(n0, 1)))
