@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from penstock.cli.options import HERE, AsJson, Project
+from penstock.cli.options import HERE, AsJson, PipelineName, Project
 from penstock.cli.tables import counted, grid, indented, open_console, write_json
 from penstock.core.errors import InputError
 from penstock.project.experimenting import (
@@ -30,36 +30,41 @@ _STYLES = {"better": "green", "no_worse": "green", "worse": "bold red", "unclear
 _WORDS = {"better": "better", "no_worse": "no worse", "worse": "worse", "unclear": "unclear"}
 
 
+Name = Annotated[str | None, typer.Option("--name", help="Of the experiment; the newest where it may be.")]
+Arms = Annotated[
+    str, typer.Option("--arms", help="Releases, or fallback, separated by commas; the first is the control.")
+]
+Share = Annotated[str, typer.Option("--share", help="Share of each arm, as 50%,50%; equal parts by default.")]
+Outcome = Annotated[str | None, typer.Option("--outcome", help="What decides; needless where there is one outcome.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Another outcome to report.")]
+Guards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard", metavar="NAME[=LOSS]", help="Must not lose more than 10%, or LOSS: an outcome, errors, answer_ms."
+    ),
+]
+Effect = Annotated[str | None, typer.Option("--effect", help="Least difference per key to be found, as 0.01 or 5%.")]
+Days = Annotated[float | None, typer.Option("--days", help="How long it may take; 14 without --effect.")]
+Span = Annotated[str, typer.Option("--span", help="How long each key is measured.")]
+Alpha = Annotated[float, typer.Option("--alpha", help="Chance of a wrong decision.")]
+History = Annotated[float, typer.Option("--history", metavar="DAYS", help="What the plan learns from.")]
+
+
 def experiment(
     verb: Annotated[str, typer.Argument(metavar="VERB", help="plan, start, status, stop or list.")],
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="Name of the pipeline; needless where there is one.")
-    ] = None,
+    pipeline: PipelineName = None,
     *,
-    name: Annotated[str | None, typer.Option("--name", help="Of the experiment; the newest where it may be.")] = None,
-    arms: Annotated[
-        str, typer.Option("--arms", help="Releases, or fallback, separated by commas; the first is the control.")
-    ] = "",
-    share: Annotated[str, typer.Option("--share", help="Share of each arm, as 50%,50%; equal parts by default.")] = "",
-    outcome: Annotated[
-        str | None, typer.Option("--outcome", help="What decides; needless where there is one outcome.")
-    ] = None,
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="Another outcome to report.")] = None,
-    guard: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--guard",
-            metavar="NAME[=LOSS]",
-            help="Must not lose more than 10%, or LOSS: an outcome, errors, answer_ms.",
-        ),
-    ] = None,
-    effect: Annotated[
-        str | None, typer.Option("--effect", help="Least difference per key to be found, as 0.01 or 5%.")
-    ] = None,
-    days: Annotated[float | None, typer.Option("--days", help="How long it may take; 14 without --effect.")] = None,
-    span: Annotated[str, typer.Option("--span", help="How long each key is measured.")] = "1d",
-    alpha: Annotated[float, typer.Option("--alpha", help="Chance of a wrong decision.")] = ALPHA,
-    history: Annotated[float, typer.Option("--history", metavar="DAYS", help="What the plan learns from.")] = 28.0,
+    name: Name = None,
+    arms: Arms = "",
+    share: Share = "",
+    outcome: Outcome = None,
+    metric: Metrics = None,
+    guard: Guards = None,
+    effect: Effect = None,
+    days: Days = None,
+    span: Span = "1d",
+    alpha: Alpha = ALPHA,
+    history: History = 28.0,
     reason: Annotated[str, typer.Option("--reason", help="Why it is stopped.")] = "",
     as_json: AsJson = False,
     project: Project = HERE,

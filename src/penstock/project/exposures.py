@@ -110,8 +110,9 @@ def seen_so_far(workspace: Workspace, pipeline: str, plan: Plan, *, started_at: 
     """Return what an experiment came to so far."""
     names = [arm.name for arm in plan.arms]
     variant, release = pl.col("variant"), pl.col("release")
-    # By its variant where that is an arm, as the fallback's is, else by the release that answered.
-    arm = pl.when(variant.is_in(names)).then(variant).when(release.is_in(names)).then(release)
+    # By its variant where that is an arm, as the fallback's is; without one by the release that answered. Other
+    # variants are no exposures: nobody saw a shadow's answer, and who explores was not dealt by this split.
+    arm = pl.when(variant.is_in(names)).then(variant).when((variant == "") & release.is_in(names)).then(release)
     found = _Exposures(workspace, pipeline, Span(since=started_at, until=now, length_s=plan.span_s), arm)
     return Seen(
         started_at=started_at,

@@ -15,6 +15,7 @@ MARGIN = 0.1
 DAY_S = 86_400.0
 MONTH_DAYS = 30.0
 _MOST_ARMS = 8
+_USUAL_DAYS = 14.0
 _MOST_DAYS = 3650.0
 
 
@@ -198,18 +199,9 @@ def make_plan(wishes: Wishes, usual: Usual, *, salt: str) -> Plan:
         )
     level = level_of(len(arms), len(wishes.guards), wishes.alpha)
     smallest = min(arm.share for arm in arms)
-    waits = (wishes.span_s + wishes.within_s) / DAY_S
-    effect = None if wishes.effect is None else wishes.effect.of(usual.per_key.mean)
-    if effect is None:
-        units = keys_after(usual.new_keys, (wishes.days or 14.0) - waits) * smallest
-        if units < 1:
-            raise InputError(
-                f"In {wishes.days or 14:g} d no key is measured to the end: that takes {waits:g} d each.",
-                hint="give more --days, or a shorter --span",
-            )
-        effect = detectable(max(units, 2.0), deviation, level, power=POWER)
+    effect = _effect(wishes, usual, deviation, level)
     needed = units_needed(effect, deviation, level, power=POWER)
-    days = days_until(usual.new_keys, needed / smallest) + waits
+    days = days_until(usual.new_keys, needed / smallest) + _waits(wishes)
     if days > _MOST_DAYS:
         raise InputError(
             f"An effect of {effect:.4g} needs {needed:,} keys in the smallest arm, more than come in ten years.",
@@ -238,6 +230,25 @@ def make_plan(wishes: Wishes, usual: Usual, *, salt: str) -> Plan:
         value=wishes.value,
         answers_cost_per_month=usual.answers_per_day * MONTH_DAYS * wishes.cost,
     )
+
+
+def _effect(wishes: Wishes, usual: Usual, deviation: float, level: float) -> float:
+    """Return the difference that is to be found: the one wanted, or what the days given can find."""
+    if wishes.effect is not None:
+        return wishes.effect.of(usual.per_key.mean)
+    days = wishes.days or _USUAL_DAYS
+    units = keys_after(usual.new_keys, days - _waits(wishes)) * min(arm.share for arm in wishes.arms)
+    if units < 1:
+        raise InputError(
+            f"In {days:g} d no key is measured to the end: that takes {_waits(wishes):g} d each.",
+            hint="give more --days, or a shorter --span",
+        )
+    return detectable(max(units, 2.0), deviation, level, power=POWER)
+
+
+def _waits(wishes: Wishes) -> float:
+    """Return the days from a key's first answer until its truth is known."""
+    return (wishes.span_s + wishes.within_s) / DAY_S
 
 
 def keys_after(new_keys: Sequence[int], days: float) -> float:
