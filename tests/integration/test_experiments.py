@@ -1,6 +1,7 @@
 """An experiment from its plan to its verdict: a real project, answers as workers log them, time played by the test."""
 
 import json
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,10 +90,6 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.project, self.now, self.next = Project(root), START, 0
-        self.project.write(FLOW)
-        assert self.project.run().release == "flow@1"
-        self.project.change('return "plain"', 'return "fancy"')
-        assert self.project.run().release == "flow@2"
 
     @property
     def clock(self) -> Clock:
@@ -134,16 +131,29 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    made = World(tmp_path_factory.mktemp("experiment"))
-    for _ in range(HISTORY_DAYS):
-        made.day()
-    made.join()
-    return made
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the two releases, once."""
+    root = tmp_path_factory.mktemp("released")
+    project = Project(root)
+    project.write(FLOW)
+    assert project.run().release == "flow@1"
+    project.change('return "plain"', 'return "fancy"')
+    assert project.run().release == "flow@2"
+    return root
+
+
+@pytest.fixture
+def world(released: Path, tmp_path: Path) -> World:
+    """Return a project of its own."""
+    shutil.copytree(released, tmp_path / "flow")
+    return World(tmp_path / "flow")
 
 
 def test_an_experiment_decides_and_writes_its_verdict_to_the_releases(world: World) -> None:
     """L5, Q74, Q10: planned from history, split by key, looked at every day, decided in words and money, recorded."""
+    for _ in range(HISTORY_DAYS):
+        world.day()
+    world.join()
     with world.project.opened(world.clock) as workspace:
         plan = start_experiment("flow", ASKED, workspace).plan
         with pytest.raises(InputError, match="'fancy-words' of pipeline 'flow' is running"):
@@ -176,13 +186,12 @@ def test_an_experiment_decides_and_writes_its_verdict_to_the_releases(world: Wor
     assert world.look() == found  # what was decided stays so, whatever comes later
 
 
-def test_a_key_is_measured_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_key_is_measured_whole_or_not_at_all(world: World) -> None:
     """L5: keys whose span or truth is not over yet count nowhere; one that meets two arms counts for the first."""
-    world = World(tmp_path)
     world.day()
     world.now += timedelta(days=2)
     world.join()
-    asked = msgspec.structs.replace(ASKED, arms=("flow@1", "flow@2"), shares=(), guards=(), metrics=("bought",))
+    asked = Asked(name="no-effect", arms=("flow@1", "flow@2"), outcome="bought", effect=Wanted(amount=0.02))
     with world.project.opened(world.clock) as workspace:
         start_experiment("flow", asked, workspace)
     world.day(salt="any")
@@ -208,7 +217,11 @@ def test_a_key_is_measured_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_the_command_plans_starts_tells_and_stops(world: World) -> None:
     """L5: the whole way by command, as text and as JSON; what is wrong is said in a line with the next step."""
-    words = ("--arms", "flow@1,flow@2", "--outcome", "watched", "--effect", "20%", "--history", "20000")
+    world.now = datetime.now(UTC) - timedelta(days=4)
+    world.day()
+    world.day()
+    assert world.project.command("outcomes", "flow").returncode == 0
+    words = ("--arms", "flow@1,flow@2", "--outcome", "watched", "--effect", "20%")
     plan = world.project.command("experiment", "plan", "flow", "--name", "second", *words)
     assert plan.returncode == 0, plan.stderr
     assert "Finds a difference of 0.0" in plan.stdout
@@ -223,8 +236,6 @@ def test_the_command_plans_starts_tells_and_stops(world: World) -> None:
     assert [one["name"] for one in listed][:1] == ["second"]
     for wrong, said in (
         (("experiment", "begin"), "'begin' is nothing to do with an experiment"),
-        (("experiment", "plan", "--name", "x", "--arms", "flow@1,flow@9"), "no release 'flow@9'"),
-        (("experiment", "plan", "--name", "x", "--arms", "flow@1,flow@2"), "not clear which outcome decides"),
         (("experiment", "plan", "--name", "x", *words, "--share", "half,half"), "'half' is no share"),
     ):
         refused = world.project.command(*wrong)
@@ -235,12 +246,16 @@ def test_the_command_plans_starts_tells_and_stops(world: World) -> None:
 
 def test_what_cannot_be_compared_is_refused(world: World) -> None:
     """An arm of another pipeline, an unknown outcome, a project without history: each is said with the next step."""
+    world.day()
     with world.project.opened(world.clock) as workspace:
         for change, error, message in (
+            ({"arms": ("flow@1", "flow@9")}, NotFoundError, "no release 'flow@9'"),
+            ({"outcome": None}, InputError, "not clear which outcome decides"),
+            ({}, InputError, "was the same for all of 0 keys"),
             ({"arms": ("flow@1", "other@1")}, InputError, "'other@1' is no release of 'flow'"),
             ({"outcome": "bough"}, NotFoundError, "no outcome 'bough'"),
             ({"shares": (0.5, 0.5)}, InputError, "3 arms have 2 shares"),
-            ({"history_days": 0.0001}, InputError, "has a key"),
+            ({"history_days": 1e-9}, InputError, "has a key"),
         ):
             with pytest.raises(error, match=message) as caught:
                 plan_experiment("flow", msgspec.structs.replace(ASKED, **change), workspace)

@@ -202,6 +202,11 @@ def make_plan(wishes: Wishes, usual: Usual, *, salt: str) -> Plan:
     effect = _effect(wishes, usual, deviation, level)
     needed = units_needed(effect, deviation, level, power=POWER)
     days = days_until(usual.new_keys, needed / smallest) + _waits(wishes)
+    if _slope(usual.new_keys) <= 0 and math.isinf(days):
+        raise InputError(
+            f"No new key came in the last days, and {needed:,} are needed in the smallest arm.",
+            hint="an experiment takes traffic: serve first, or give a shorter --history",
+        )
     if days > _MOST_DAYS:
         raise InputError(
             f"An effect of {effect:.4g} needs {needed:,} keys in the smallest arm, more than come in ten years.",
