@@ -68,7 +68,7 @@ def plan(*, guards: tuple[Metric, ...] = ()) -> Plan:
     per_day = 64_000 / DAYS
     usual = Usual(
         per_key=per_key,
-        guards={"conversion": 0.006},
+        guards={"conversion": Moments(n=2000, mean=0.006, m2=12.0)},
         new_keys=tuple(round(per_day * day) for day in range(1, 15)),
         keys_per_month=per_day * 30,
     )

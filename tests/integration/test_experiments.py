@@ -23,10 +23,11 @@ from penstock.project.experimenting import (
     stop_experiment,
 )
 from penstock.project.outcomes import join_outcomes
+from penstock.project.worth import worth_of
 from penstock.releases.experiments.plan import Wanted
 from penstock.serving.plane.split import arm_of
 from penstock.serving.predictions.log import LogEntry, PredictionLog
-from penstock.store.ledger import events, evidence
+from penstock.store.ledger import events, evidence, windows
 from project_folder import Project
 
 FLOW = """
@@ -45,6 +46,12 @@ FLOW = """
     @flow.baseline
     def usual() -> str:
         return "usual"
+
+
+    @flow.evaluate(metric="fit")
+    def quality(model: str) -> pl.DataFrame:
+        fit = {"plain": 0.5, "fancy": 0.7}.get(model, 0.4)
+        return pl.DataFrame({"fit": [fit + 0.01 * n for n in range(20)]})
 
 
     @flow.serve(examples=[{"person": 1}])
@@ -158,7 +165,8 @@ def test_an_experiment_decides_and_writes_its_verdict_to_the_releases(world: Wor
         plan = start_experiment("flow", ASKED, workspace).plan
         with pytest.raises(InputError, match="'fancy-words' of pipeline 'flow' is running"):
             start_experiment("flow", msgspec.structs.replace(ASKED, name="other"), workspace)
-    assert (plan.usual, plan.keys_per_day) == (pytest.approx(0.12, abs=0.01), PER_DAY)
+    assert plan.usual == pytest.approx(0.12, abs=0.01)
+    assert plan.keys_per_day == PER_DAY
     assert plan.keys_per_month == pytest.approx(30 * PER_DAY, rel=0.05)
     assert 2 < plan.days < 20
     looks = []
@@ -184,6 +192,40 @@ def test_an_experiment_decides_and_writes_its_verdict_to_the_releases(world: Wor
     assert said.figures["said"] == found.said
     assert told == ["experiment.decided", "experiment.started"]
     assert world.look() == found  # what was decided stays so, whatever comes later
+    _show_worth(world)
+
+
+def _show_worth(world: World) -> None:
+    """B4, tM2: each release has its figures offline, online and in money; the experiment went as they said."""
+    shown = [
+        {"column": "release", "value": name, "mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 4000}
+        for name, mean in (("flow@1", 0.12), ("flow@2", 0.3))
+    ]
+    window = windows.NewWindow(
+        monitor="quality:watched",
+        start_at=START,
+        end_at=START + timedelta(days=1),
+        rows=8000,
+        release="flow@2",
+        findings=[{"kind": "quality", "is_alarm": False, "evidence": {"by": shown}}],
+    )
+    with world.project.opened(world.clock) as workspace:
+        with workspace.ledger.write() as conn:
+            windows.put(conn, "flow", [window])
+        found = worth_of("flow", workspace)
+    assert (found.metric, found.outcome, found.value) == ("fit", "watched", 0.5)
+    second, first = found.triples
+    assert second.offline is not None
+    assert second.release == "flow@2"
+    assert second.online == pytest.approx(0.3)
+    assert second.money == pytest.approx(0.15)
+    assert second.offline.mean == pytest.approx(0.795)
+    assert (second.won, first.lost, first.answers) == (("fancy-words",), ("fancy-words",), 4000)
+    assert [(one.winner, one.is_as_offline) for one in found.agreement.matches] == [("flow@2", True)]
+    assert found.agreement.said.startswith("2 releases have both figures")
+    told = world.project.command("worth", "flow")
+    assert "flow@2   0.795 (" in told.stdout, told.stderr
+    assert "In 1 of 1 experiments the arm that was better offline won." in told.stdout
 
 
 def test_a_key_is_measured_whole_or_not_at_all(world: World) -> None:

@@ -59,7 +59,7 @@ class _Exposures:
     def __init__(self, workspace: Workspace, pipeline: str, span: Span, arm: pl.Expr) -> None:
         self._workspace, self._pipeline, self._span = workspace, pipeline, span
         rows = predictions_frame(workspace.home, pipeline, since=span.since, until=span.until)
-        names = (_ID, "at", "key", "error", "timings")
+        names = (_ID, "at", "key", _FAILED.alias("failed"), _TOOK_MS.alias("took_ms"))
         has_answer = (pl.col("answer") != "null").alias("has_answer")
         mine = rows.filter(pl.col("variant") != EXPLORE).select(*names, has_answer, arm.alias("arm"))
         self.rows = mine.filter(pl.col("arm").is_not_null()).collect(engine="streaming")
@@ -89,9 +89,9 @@ class _Exposures:
         value = pl.col(_VALUE)
         match metric.name:
             case "errors":
-                rows, per_key = rows.with_columns(_FAILED.alias(_VALUE), _DONE), value.max()
+                rows, per_key = rows.with_columns(pl.col("failed").alias(_VALUE), _DONE), value.max()
             case "answer_ms":
-                rows, per_key = rows.with_columns(_TOOK_MS.alias(_VALUE), _DONE), value.mean()
+                rows, per_key = rows.with_columns(pl.col("took_ms").alias(_VALUE), _DONE), value.mean()
             case _:
                 rows, per_key = self._with_truth(metric, rows), value.sum()
         found = rows.group_by("key").agg(pl.col("arm").first(), per_key, pl.col("done").all())
@@ -141,7 +141,7 @@ def usual_of(workspace: Workspace, pipeline: str, span: Span, *, outcome: Metric
     days = max((span.until - since).total_seconds() / DAY_S, 1e-9)
     return Usual(
         per_key=moments[outcome.name],
-        guards={one.name: moments[one.name].mean for one in guards},
+        guards={one.name: moments[one.name] for one in guards},
         new_keys=_new_keys(found.first, since, days),
         keys_per_month=_keys_per_month(workspace, pipeline, span.until, span.length_s),
         answers_per_day=found.rows.height / max(days, 1.0),

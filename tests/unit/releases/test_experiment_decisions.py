@@ -27,7 +27,7 @@ from penstock.serving.plane.split import arm_of
 START = datetime(2024, 5, 1, tzinfo=UTC)
 USUAL = Usual(
     per_key=Moments(n=5000, mean=0.1, m2=450.0),
-    guards={"bought": 0.02},
+    guards={"bought": Moments(n=5000, mean=0.02, m2=98.0)},
     new_keys=tuple(range(500, 14_001, 500)),
     keys_per_month=30_000.0,
     answers_per_day=2_000.0,
@@ -84,6 +84,8 @@ def test_a_plan_says_how_long_an_effect_takes_and_what_it_is_worth() -> None:
     ):
         assert words in said
     assert "cost about 60 a month" in said
+    # The spread of a share of 2 % is 0.14: as many keys as find 0.02 in 0.3 rule out 0.02 * 0.14 / 0.3 of 0.02.
+    assert "these keys cannot rule out a loss of less than 47%, so it may end undecided" in said
 
 
 def test_traffic_of_people_who_come_back_is_reckoned_by_its_curve() -> None:
@@ -103,7 +105,8 @@ def test_the_better_arm_wins_in_words_and_money() -> None:
     decision = _decide(plan, seen)
     assert isinstance(decision, Decision)
     verdict = verdict_of(plan, decision, seen, START)
-    assert (verdict.kind, verdict.winner, verdict.per_month) == ("wins", "movies@4", pytest.approx(0.03 * 0.3 * 30_000))
+    assert (verdict.kind, verdict.winner) == ("wins", "movies@4")
+    assert verdict.per_month == pytest.approx(0.03 * 0.3 * 30_000)
     assert verdict.per_month_low is not None
     assert 0 < verdict.per_month_low < 270
     assert verdict.said.startswith("movies@4 brings 0.03 more watched per key (0.0")

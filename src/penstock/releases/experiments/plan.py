@@ -52,14 +52,14 @@ class Usual(Record, frozen=True, kw_only=True):
 
     Attributes:
         per_key: The outcome summed per key over the plan's span.
-        guards: The mean of each guard per key.
+        guards: Each guard per key.
         new_keys: Keys first seen by the end of each day of the history, from its beginning on, cumulated.
         keys_per_month: Keys times spans in a month: what a difference per key is multiplied by.
         answers_per_day: Predictions per day.
     """
 
     per_key: Moments
-    guards: dict[str, float] = {}
+    guards: dict[str, Moments] = {}
     new_keys: tuple[int, ...]
     keys_per_month: float
     answers_per_day: float = 0.0
@@ -120,6 +120,7 @@ class Plan(Record, frozen=True, kw_only=True):
         usual: Mean of the outcome per key before the experiment.
         deviation: Its standard deviation.
         guards_usual: Mean of each guard per key before.
+        guards_finest: The smallest loss of each guard that these keys rule out with this power, as a share of its mean.
         effect: The least true difference per key that is found with this power.
         units: Keys that the smallest arm needs.
         days: Days until they are there and measured, at today's traffic.
@@ -143,6 +144,7 @@ class Plan(Record, frozen=True, kw_only=True):
     usual: float
     deviation: float
     guards_usual: dict[str, float]
+    guards_finest: dict[str, float]
     effect: float
     units: int
     days: float
@@ -225,7 +227,8 @@ def make_plan(wishes: Wishes, usual: Usual, *, salt: str) -> Plan:
         within_s=wishes.within_s,
         usual=usual.per_key.mean,
         deviation=deviation,
-        guards_usual=usual.guards,
+        guards_usual={name: found.mean for name, found in usual.guards.items()},
+        guards_finest={name: _finest(found, needed, level) for name, found in usual.guards.items()},
         effect=effect,
         units=needed,
         days=days,
@@ -249,6 +252,13 @@ def _effect(wishes: Wishes, usual: Usual, deviation: float, level: float) -> flo
             hint="give more --days, or a shorter --span",
         )
     return detectable(max(units, 2.0), deviation, level, power=POWER)
+
+
+def _finest(usual: Moments, units: int, level: float) -> float:
+    """Return the smallest loss that so many keys a side rule out where there is none, as a share of the mean."""
+    if not usual.mean:
+        return math.inf
+    return detectable(units, math.sqrt(usual.variance), level, power=POWER) / abs(usual.mean)
 
 
 def _waits(wishes: Wishes) -> float:

@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 
 from penstock.releases.experiments.decide import Decision, Effect, Look, Seen, Verdict, effect_of, look_at
-from penstock.releases.experiments.plan import DAY_S, Plan
+from penstock.releases.experiments.plan import DAY_S, Metric, Plan
 
 
 def verdict_of(plan: Plan, decision: Decision, seen: Seen, now: datetime) -> Verdict:
@@ -53,16 +53,23 @@ def plan_words(plan: Plan) -> list[str]:
     ]
     if plan.longest_days < plan.days:
         told.append(f"It ends after {days_words(plan.longest_days)}, so the chance of finding that difference is less.")
-    for guard in plan.guards:
-        usual = plan.guards_usual.get(guard.name)
-        lost = "" if usual is None else f" of {figure(usual)}"
-        told.append(f"Guard: {guard.name} may lose at most {guard.margin or 0:.0%}{lost}.")
+    told += [_guard_words(plan, guard) for guard in plan.guards]
     if plan.value is not None:
         worth = abs(plan.effect * plan.value) * plan.keys_per_month
         told.append(f"Such a difference is worth about {worth:,.0f} a month at today's traffic.")
     if plan.answers_cost_per_month:
         told.append(f"All answers cost about {plan.answers_cost_per_month:,.0f} a month, whichever arm gives them.")
     return told
+
+
+def _guard_words(plan: Plan, guard: Metric) -> str:
+    margin, usual = guard.margin or 0.0, plan.guards_usual.get(guard.name, 0.0)
+    finest = plan.guards_finest.get(guard.name, math.inf)
+    said = f"Guard: {guard.name} may lose at most {margin:.0%} of {figure(usual)}"
+    if finest <= margin:
+        return f"{said}."
+    least = f"a loss of less than {finest:.0%}" if math.isfinite(finest) else "any loss"
+    return f"{said}; these keys cannot rule out {least}, so it may end undecided."
 
 
 def figure(value: float) -> str:
