@@ -6,22 +6,24 @@ An interval at `alpha` misses the truth at any look of an endless stream with pr
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
+import msgspec
 import numpy as np
 
 from penstock.checks.statistics import Floats
 from penstock.core.records import Record
 
 LEAST = 50
-LEAST_HITS = 20
-TIGHTEST = 5_000
+LEAST_HITS = 5
+TIGHTEST = 2_000
 
 # Of an alpha for shares, the part that the exact interval may spend before the asymptotic one takes over.
-_EXACT_PART = 0.2
-# Beta(1/2, b) and their mirror images: about even over orders of magnitude of a share, from 1 in 10,000 to all but that.
+_EXACT_PART = 0.3
+# Beta(1/2, b) and their mirror images: about even over orders of magnitude of a share, down to 1 in 10,000.
 _SCALES = (0.5, 5.0, 50.0, 500.0, 5_000.0)
 _PRIORS = tuple((0.5, b) for b in _SCALES) + tuple((b, 0.5) for b in _SCALES[1:])
-_HALVINGS = 60
+_HALVINGS = 50
 _RATIO_STRENGTH = 1_000.0
 
 
@@ -129,9 +131,9 @@ def difference_of_shares(
 ) -> Difference:
     """Return the difference of two shares, each given as (hits, of how many).
 
-    While either side has fewer than `LEAST_HITS` hits or misses the interval is exact for any counts, any order and any
-    split, also one that changes on the way. After that it is that of `difference_of_means`. They spend a fifth and four
-    fifths of `alpha`.
+    While, at the share of both sides together, fewer than `LEAST_HITS` hits or misses are to be expected of the smaller
+    side, the interval is exact for any counts, any order of units and any split between the sides, also one that
+    changes on the way. After that it is that of `difference_of_means`. They spend 30 % and 70 % of `alpha`.
 
     Raises:
         ValueError: Hits are not between 0 and the number they are of.
@@ -140,10 +142,10 @@ def difference_of_shares(
     for hits, n in (base, candidate):
         if not 0 <= hits <= n:
             raise ValueError(f"{hits!r} hits of {n!r} are no share")
-    if min(_least(*base), _least(*candidate)) >= LEAST_HITS:
-        return difference_of_means(
-            _of_share(*base), _of_share(*candidate), alpha * (1 - _EXACT_PART), tightest=tightest
-        )
+    if _expected(base, candidate) >= LEAST_HITS and min(base[1], candidate[1]) >= LEAST:
+        level = alpha * (1 - _EXACT_PART)
+        found = difference_of_means(_of_share(*base), _of_share(*candidate), level, tightest=tightest)
+        return msgspec.structs.replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
     return _exact(base, candidate, alpha * _EXACT_PART)
 
 
@@ -158,7 +160,7 @@ def radius(
         alpha: Error rate over all looks, both sides together.
         tightest: Effective number at which the interval is best.
     """
-    # The boundary is best where t / n0 solves (t / n0) = log(1 + t / n0) + log(1 / alpha^2); two steps are near enough.
+    # Narrowest where x = effective / prior solves x = log(1 + x) + log(1 / alpha^2); two steps come near enough.
     wide = math.log(1 / alpha**2)
     prior = tightest / (wide + math.log1p(wide + math.log1p(wide)))
     scale = np.log((effective + prior) / (prior * alpha**2))
@@ -223,13 +225,7 @@ def detectable(units: float, deviation: float, alpha: float, *, power: float = 0
     """
     effective, variance = units / 2, 2 * deviation**2 / units
     half = float(radius(variance, effective, alpha, tightest=max(int(effective), 1)))
-    return half + _normal_quantile(power) * math.sqrt(variance)
-
-
-def _normal_quantile(p: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(p)
+    return half + NormalDist().inv_cdf(power) * math.sqrt(variance)
 
 
 def _exact(base: tuple[int, int], candidate: tuple[int, int], alpha: float) -> Difference:
@@ -243,7 +239,7 @@ def _exact(base: tuple[int, int], candidate: tuple[int, int], alpha: float) -> D
     (base_hits, base_n), (hits, n) = base, candidate
     if not base_n or not n:
         return Difference(mean=0.0, low=-1.0, high=1.0, n_base=base_n, n_candidate=n)
-    room = _log_mixture(base, candidate) - math.log(alpha)
+    room = -_log_mixture(base, candidate) - math.log(alpha)
     most = _furthest(base, candidate, room)
     least = -_furthest(candidate, base, room)
     return Difference(mean=hits / n - base_hits / base_n, low=least, high=most, n_base=base_n, n_candidate=n)
@@ -284,8 +280,7 @@ def _cost(share: tuple[int, int], p: float) -> float:
 def _log_mixture(base: tuple[int, int], candidate: tuple[int, int]) -> float:
     terms = [_log_beta_binomial(base, prior) + _log_beta_binomial(candidate, prior) for prior in _PRIORS]
     most = max(terms)
-    # With its sign turned, as the costs are: the region is where the costs are within it and the level.
-    return -(most + math.log(math.fsum(math.exp(term - most) for term in terms) / len(terms)))
+    return most + math.log(math.fsum(math.exp(term - most) for term in terms) / len(terms))
 
 
 def _log_beta_binomial(share: tuple[int, int], prior: tuple[float, float]) -> float:
@@ -302,8 +297,10 @@ def _of_share(hits: int, n: int) -> Moments:
     return Moments(n=n, mean=share, m2=hits * (1 - share))
 
 
-def _least(hits: int, n: int) -> int:
-    return min(hits, n - hits)
+def _expected(base: tuple[int, int], candidate: tuple[int, int]) -> float:
+    """Return how many hits, or misses if they are fewer, the smaller side would have at the share of both."""
+    hits, n = base[0] + candidate[0], base[1] + candidate[1]
+    return min(hits, n - hits) * min(base[1], candidate[1]) / n if n else 0.0
 
 
 def _difference(n_base: int, n_candidate: int, mean: float, half: float) -> Difference:

@@ -55,6 +55,8 @@ COMMANDS = {
     "stream": Entry("penstock.cli.stream:stream", "Answer rows as they come: a directory, a dataset, lines, a broker."),
     "up": Entry("penstock.cli.up:up", "Keep pipelines fresh: look, judge, retrain, release, again and again."),
     "tick": Entry("penstock.cli.tick:tick", "Do once all that is due, and end."),
+    "experiment": Entry("penstock.cli.experiment:experiment", "Compare releases on real traffic until it is decided."),
+    "worth": Entry("penstock.cli.worth:worth", "Show what releases came to offline, online and in money."),
     "retrain": Entry("penstock.cli.retrain:retrain", "Ask for a retrain."),
     "rehearse": Entry("penstock.cli.rehearse:rehearse", "Live through months of data in minutes, and compare."),
     "alerts": Entry("penstock.cli.alerts:alerts", "List what is wrong, one alert per cause, and what to do next."),

@@ -106,3 +106,31 @@ def change_rollout(before: RolloutState, after: RolloutState) -> RolloutState:
     if after in ROLLOUT_CHANGES[before]:
         return after
     raise StoreError(f"A rollout cannot go from {before.value!r} to {after.value!r}.")
+
+
+class ExperimentState(StrEnum):
+    """The life of an experiment."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    DECIDED = "decided"
+    STOPPED = "stopped"  # by a person, before it decided
+
+
+EXPERIMENT_CHANGES: dict[ExperimentState, frozenset[ExperimentState]] = {
+    ExperimentState.PLANNED: frozenset({ExperimentState.RUNNING, ExperimentState.STOPPED}),
+    ExperimentState.RUNNING: frozenset({ExperimentState.DECIDED, ExperimentState.STOPPED}),
+    ExperimentState.DECIDED: frozenset(),
+    ExperimentState.STOPPED: frozenset(),
+}
+
+
+def change_experiment(before: ExperimentState, after: ExperimentState) -> ExperimentState:
+    """Return `after` if an experiment may go there from `before`.
+
+    Raises:
+        StoreError: The change is not in the table.
+    """
+    if after in EXPERIMENT_CHANGES[before]:
+        return after
+    raise StoreError(f"An experiment cannot go from {before.value!r} to {after.value!r}.")

@@ -55,24 +55,33 @@ class Exchange(Record, frozen=True, kw_only=True):
 
 
 def arm_of(key: bytes, salt: str, shares: Sequence[float]) -> int:
-    """Return the index of the share that a key falls in; the same for the same key, salt and shares.
+    """Return the index of the arm that a key falls on; the same key and salt always fall at the same place.
 
-    A key stays where it is when the first shares grow at the cost of the last: who is in 1 % is in 10 %.
+    The place of a key is a number from 0 to 1, and arms lie side by side in their order. So a first arm that grows
+    keeps its keys and only takes others in; another salt deals all keys anew, independently of the first.
 
     Args:
-        key: Who asks.
-        salt: What the split is for.
-        shares: They sum to 1; what is missing to it belongs to the last.
+        key: What the split sticks to, as of one user.
+        salt: Names the split.
+        shares: Share of each arm, of any sum above zero; one of 0 gets nothing.
+
+    Raises:
+        ValueError: A share is below zero, or all are zero.
     """
-    place, bound = drawn(key, salt), 0.0
+    whole = sum(shares)
+    if whole <= 0 or min(shares) < 0:
+        raise ValueError(f"shares {list(shares)!r} cannot be split by")
+    place, end = drawn(key, salt) * whole, 0.0
     for index, share in enumerate(shares):
-        bound += share
-        if place < bound:
+        end += share
+        if place < end:
             return index
-    return len(shares) - 1
+    # Rounding may leave a hair above the sum of the shares.
+    return max(index for index, share in enumerate(shares) if share > 0)
 
 
 def drawn(key: bytes, salt: str) -> float:
-    """Return a number from 0 to 1, evenly drawn by the hash of key and salt."""
-    digest = hashlib.blake2b(key, digest_size=8, person=b"split", key=salt.encode()[-64:]).digest()
+    """Return the place of a key, from 0 to 1, evenly drawn by the hash of key and salt."""
+    said = salt.encode()
+    digest = hashlib.blake2b(len(said).to_bytes(4, "big") + said + key, digest_size=8, person=b"split").digest()
     return int.from_bytes(digest, "big") / 2.0**64
