@@ -306,7 +306,7 @@ def test_what_policy_asks_for_is_waited_for(tmp_path: Path) -> None:
     refused = subprocess.run(
         [*COMMAND, "promote", "shop@2"], cwd=project.root, capture_output=True, text=True, check=False
     )
-    assert refused.returncode == 1
+    assert refused.returncode == 3
     assert "shop@2 waits for approval by product." in refused.stderr
     assert "penstock approve shop@2 --as product" in refused.stderr
     words = ["approve", "shop@2", "--as", "product", "--reason", "looks right"]
