@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from benchmarks.drift import peers_run, real
-from benchmarks.drift.ours import LOOKS, WINDOWS, Counts, delayed, judged, quartiles
+from benchmarks.drift.ours import WINDOWS, Counts, delayed, judged, quartiles
 from benchmarks.drift.plain import PLAIN
 from benchmarks.drift.streams import KINDS, Kind, Stream, shift
 from benchmarks.table import machine
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pairs", type=int, default=40, help="pairs of windows of each kind that peers are asked about"
     )
+    parser.add_argument("--data", type=Path, default=real.DATA, help="folder of elec2, bank_marketing and nab")
     parser.add_argument("--limit", type=float, default=1800, help="seconds that a peer may take")
     options = parser.parse_args(arguments)
     print(f"{machine()}\n")
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("\n".join(f"{name}: {why}" for name, why in peers_run.install(options.peers).items()))
         against_peers(options.peers, options.pairs, options.limit)
     if "real" in options.parts:
-        on_real_streams()
+        on_real_streams(options.data)
 
 
 def rates(kinds: Sequence[Kind], rows: int, streams: range, looks: int) -> None:
@@ -112,11 +113,11 @@ def against_peers(folder: Path, pairs: int, limit_s: float) -> None:
             print(f"| {label} | {answer.reason} |" if answer.reason else said, flush=True)
 
 
-def on_real_streams() -> None:
+def on_real_streams(folder: Path) -> None:
     """Print what alarms in real streams."""
-    print(f"\nElectricity, days: {real.told(real.electricity())}")
-    print(f"Bank marketing, 500 calls each: {real.told(real.calls())}")
-    found = list(real.anomalies().values())
+    print(f"\nElectricity, days: {real.told(real.electricity(folder))}", flush=True)
+    print(f"Bank marketing, 500 calls each: {real.told(real.calls(folder))}", flush=True)
+    found = list(real.anomalies(folder).values())
     totals = {name: sum(getattr(one, name) for one in found) for name in ("labelled", "hit", "looks", "false")}
     print(f"NAB, {len(found)} series, windows of four hours: {json.dumps(totals)}")
 
