@@ -140,6 +140,14 @@ class Evaluation:
         scale, largest = self._scale(name)
         return columns.only(statistics.mean_intervals(Grouped.of(self._values(model, name)), scale, largest=largest))
 
+    def spread(self, model: str, metric: str | None = None) -> float:
+        """Return the standard deviation of a metric over the examples, in which effects are told.
+
+        Raises:
+            DataError: There are no rows, or values that are missing, NaN or infinite.
+        """
+        return statistics.spread(self._values(model, self._metric(metric)))
+
     def lift(self, model: str, *, over: str, metric: str | None = None, where: pl.Expr | None = None) -> Lift:
         """Return the mean difference `model - over` on the same examples, with its 95 % interval.
 
@@ -203,10 +211,16 @@ class Evaluation:
         ]
         return columns.frame(rows, columns.SLICE_MEANS)
 
-    def slice_lifts(self, model: str, *, over: str, metric: str | None = None) -> pl.DataFrame:
+    def slice_lifts(self, model: str, *, over: str, metric: str | None = None, margin: float = 0.0) -> pl.DataFrame:
         """Return the paired lift in every slice, with `p_worse`: one-sided p-value for being worse there.
 
         Columns: column, value, mean, low, high, n, p_worse.
+
+        Args:
+            model: The model in question.
+            over: The model to compare with.
+            metric: The metric; the main one if None.
+            margin: A loss that does not count, in the metric's unit: `p_worse` is for being worse by more than it.
         """
         name = self._metric(metric)
         difference, _ = self._differences(model, over, name)
@@ -214,8 +228,8 @@ class Evaluation:
         for column in self.slice_columns:
             found = self._membership(model, column)
             data = Grouped.of(difference[found.rows], found.groups, len(found.labels))
-            gains = data if self.higher_is_better else Grouped.of(-data.values, data.groups, data.size)
-            p_values = statistics.p_below_zero(gains).tolist()
+            gains = data.values if self.higher_is_better else -data.values
+            p_values = statistics.p_below_zero(Grouped.of(gains + margin, data.groups, data.size)).tolist()
             rows = columns.records(statistics.difference_intervals(data), found.labels)
             records += [{"column": column, **row, "p_worse": p} for row, p in zip(rows, p_values, strict=True)]
         return columns.frame(records, columns.SLICE_LIFTS)
@@ -252,12 +266,12 @@ class Evaluation:
             DataError: The rows cannot be paired, or values are missing, NaN or infinite.
         """
         rows = self.rows(model)
-        difference, base = self._differences(model, over, self.metric)
+        difference, _ = self._differences(model, over, self.metric)
         gains = difference if self.higher_is_better else -difference
         others = [name for name in self.metrics if name != self.metric]
         own = [name for name in others if not self._is_usable(model, name) or not self._is_shared(model, over, name)]
         names = searchable(rows, declared=self.slice_columns, but=(*self.key, self.metric, *own))
-        return search_slices(rows, names, gains, unit=float(base.std()), limits=limits or Limits())
+        return search_slices(rows, names, gains, unit=self.spread(over), limits=limits or Limits())
 
     def non_finite(self) -> dict[tuple[str, str], int]:
         """Return how many values are missing, NaN or infinite, by (model, metric); only where there are any."""

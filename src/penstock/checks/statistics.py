@@ -127,6 +127,13 @@ def p_below_zero(data: Grouped) -> Floats:
     return values
 
 
+def spread(values: Floats) -> float:
+    """Return the standard deviation of values around their own mean: the unit in which effects are told."""
+    data = Grouped.of(values)
+    mean = data.sum(data.values) / len(values)
+    return math.sqrt(float(data.sum((data.values - mean) ** 2)[0]) / len(values))
+
+
 def holm(p_values: Floats) -> Floats:
     """Return p-values adjusted for the number of questions asked: Holm (1979), Scand. J. Statistics 6:65-70."""
     order = np.argsort(p_values, kind="stable")

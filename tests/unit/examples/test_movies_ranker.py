@@ -155,8 +155,8 @@ def test_the_ranker_beats_counting_on_the_last_fortnight(real_data: Data) -> Non
     """Better than three-day popularity by a paired 95 % interval above zero, and than a first ranker's 0.1604."""
     ratings, titles = real_data
     train, test = movies.split(ratings, ratings.select(pl.max("rated_at")).item())
-    ours = movies.quality(movies.recommender(train, titles), test, titles)["ndcg_at_10"]
-    counting = movies.quality(movies.most_watched_lately(train), test, titles)["ndcg_at_10"]
+    ours = movies.quality(movies.recommender(train, titles), train, test, titles)["ndcg_at_10"]
+    counting = movies.quality(movies.most_watched_lately(train), train, test, titles)["ndcg_at_10"]
     lift = (ours - counting).to_numpy()
     assert lift.mean() - 1.96 * lift.std(ddof=1) / len(lift) ** 0.5 > 0
     assert ours.to_numpy().mean() > 0.1604
