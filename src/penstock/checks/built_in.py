@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from penstock.checks.answers import finite_answers, same_answers
-from penstock.checks.columns import plain
+from penstock.checks.columns import floats, plain
 from penstock.checks.evaluation import Evaluation, Lift
 from penstock.checks.leakage import key_leakage, row_leakage, target_leakage, time_leakage
 from penstock.checks.results import built_in
 from penstock.checks.show import show_float
-from penstock.checks.statistics import holm
+from penstock.checks.statistics import holm, spread
 from penstock.checks.worst_slices import DECLARED, Limits
 from penstock.core.errors import DataError
 from penstock.core.records import CheckResult
@@ -117,7 +117,7 @@ def slices_not_worse(evaluation: Evaluation, *, limits: Limits = DECLARED) -> Ch
         message = "there is no champion to compare with" if champion is None else "no slice is declared"
         return built_in(name, message, passed=True, evidence={"slices": 0})
     try:
-        margin = limits.min_effect * evaluation.spread(champion)
+        margin = limits.min_effect * spread(floats(evaluation.rows(champion)[evaluation.metric]))
         lifts = evaluation.slice_lifts(evaluation.candidate, over=champion, margin=margin)
     except DataError as error:
         return built_in(name, str(error), passed=False, evidence={"champion": champion})

@@ -140,14 +140,6 @@ class Evaluation:
         scale, largest = self._scale(name)
         return columns.only(statistics.mean_intervals(Grouped.of(self._values(model, name)), scale, largest=largest))
 
-    def spread(self, model: str, metric: str | None = None) -> float:
-        """Return the standard deviation of a metric over the examples, in which effects are told.
-
-        Raises:
-            DataError: There are no rows, or values that are missing, NaN or infinite.
-        """
-        return statistics.spread(self._values(model, self._metric(metric)))
-
     def lift(self, model: str, *, over: str, metric: str | None = None, where: pl.Expr | None = None) -> Lift:
         """Return the mean difference `model - over` on the same examples, with its 95 % interval.
 
@@ -266,12 +258,12 @@ class Evaluation:
             DataError: The rows cannot be paired, or values are missing, NaN or infinite.
         """
         rows = self.rows(model)
-        difference, _ = self._differences(model, over, self.metric)
+        difference, base = self._differences(model, over, self.metric)
         gains = difference if self.higher_is_better else -difference
         others = [name for name in self.metrics if name != self.metric]
         own = [name for name in others if not self._is_usable(model, name) or not self._is_shared(model, over, name)]
         names = searchable(rows, declared=self.slice_columns, but=(*self.key, self.metric, *own))
-        return search_slices(rows, names, gains, unit=self.spread(over), limits=limits or Limits())
+        return search_slices(rows, names, gains, unit=statistics.spread(base), limits=limits or Limits())
 
     def non_finite(self) -> dict[tuple[str, str], int]:
         """Return how many values are missing, NaN or infinite, by (model, metric); only where there are any."""

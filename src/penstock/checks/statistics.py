@@ -128,10 +128,10 @@ def p_below_zero(data: Grouped) -> Floats:
 
 
 def spread(values: Floats) -> float:
-    """Return the standard deviation of values around their own mean: the unit in which effects are told."""
-    data = Grouped.of(values)
-    mean = data.sum(data.values) / len(values)
-    return math.sqrt(float(data.sum((data.values - mean) ** 2)[0]) / len(values))
+    """Return the standard deviation of values, the unit in which effects are told; 0 of none."""
+    data, count = Grouped.of(values), max(len(values), 1)
+    mean = data.sum(data.values) / count
+    return math.sqrt(float(data.sum((data.values - mean) ** 2)[0]) / count)
 
 
 def holm(p_values: Floats) -> Floats:
