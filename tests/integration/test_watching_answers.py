@@ -94,6 +94,16 @@ def test_what_is_planted_is_found(
         assert expected in own.alarms()
 
 
+def test_in_a_rehearsal_nobody_is_called_slow(world: Films, tmp_path: Path) -> None:
+    """Q11: how long answers took on the machine that rehearses is not judged; errors are as ever."""
+    own, slow = a_day(world, tmp_path, every=20, timings={"parse_us": 20, "answer_us": 90_000})
+    own.is_replay = True
+    own.live_a_day(entries=slow)
+    assert own.alarms() == []
+    own.live_a_day(entries=own.asks(own.now, error="KeyError"))
+    assert ("errors", "recommend") in own.alarms()
+
+
 def test_nobody_asking_is_a_window_without_rows(world: Films, tmp_path: Path) -> None:
     """M3: a day without questions is recorded, compared with nothing, and the next day goes on."""
     own = world.copied(tmp_path)

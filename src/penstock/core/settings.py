@@ -246,7 +246,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         workers: Most processes that run steps at once.
         engine: "local" or "ray".
         retrains: Most runs that the worker has under way at once, over all processes that share the ledger.
-        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes.
+        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes. Nobody
+            is told of alerts, and how long an answer took is not judged.
         policies: Policy by pipeline name.
     """
 
