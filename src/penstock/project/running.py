@@ -23,11 +23,13 @@ from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
-from penstock.project.proving import PROOF, Proof, prove
+from penstock.project.commits import Commit, commit_of
+from penstock.project.proving import PROOF, Asked, Proof, prove
+from penstock.project.timing import evidence_of, timings_of
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
-from penstock.store.ledger import causes, events, leases, recovery, releases, runs
+from penstock.store.ledger import causes, events, evidence, leases, recovery, releases, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
         lost = recovery.mark_lost(conn)
     logs.forget(workspace.home, lost)
     tree = keep_code(graph, workspace)
+    commit = commit_of(workspace.settings.root, [file.path for file in graph.files])
     live = live_champion(graph.pipeline, workspace)
     started_at = workspace.clock.now()
     graph_digest = workspace.blobs.put(encode_graph(graph))
@@ -158,7 +161,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             force=options.force,
         )
         journal = Journal(job, workspace.ledger, workspace.blobs, token=token)
-        return _execute(_Under(job, graph, journal, workspace, live, options.earlier), engine, listener)
+        return _execute(_Under(job, graph, journal, workspace, live, options.earlier, commit), engine, listener)
     finally:
         engine.close()
 
@@ -173,6 +176,7 @@ class _Under:
     workspace: Workspace
     live: Champion | None
     earlier: int
+    commit: Commit | None
 
 
 def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
@@ -209,8 +213,10 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         champion=run.job.champion.hash if run.job.champion is not None else None,
     )
     is_whole = {n.name for n in run.graph.nodes} <= {n.name for n in run.job.graph.nodes}
+    asked: dict[str, Asked] = {}
     if outcome.state == RunState.SUCCEEDED.value and is_whole:
         proof = _proof(run, manifest)
+        asked = proof.asked
         run.journal.note_check("release", proof.check)
         if proof.measured is not None:
             run.journal.note_check("release", proof.measured)
@@ -224,7 +230,8 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     failure = next(iter(failures.values()), None)
     if failure is None and broken is not None:
         failure = Failure(kind="check", message=broken.message)
-    _finish(run, state, error=failure, release=release, manifest_digest=digest)
+    timed = _timed(run, outcome, asked) if is_whole else None
+    _finish(run, state, error=failure, release=release, manifest_digest=digest, timed=timed)
     return RunReport(
         run_id=run.job.run_id,
         pipeline=run.graph.pipeline,
@@ -236,6 +243,12 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         checks=manifest.checks,
         failures=failures,
     )
+
+
+def _timed(run: _Under, outcome: RunOutcome, asked: Mapping[str, Asked]) -> evidence.NewEvidence:
+    with run.workspace.ledger.read() as conn:
+        found = timings_of(conn, run.job, outcome, commit=run.commit, asked=asked)
+    return evidence_of(run.graph.pipeline, found)
 
 
 def _proof(run: _Under, manifest: Manifest) -> Proof:
@@ -312,6 +325,7 @@ def _finish(
     error: Failure | None,
     release: str | None = None,
     manifest_digest: str | None = None,
+    timed: evidence.NewEvidence | None = None,
 ) -> None:
     with run.workspace.ledger.write() as conn:
         run.journal.check_lease(conn)
@@ -319,6 +333,8 @@ def _finish(
             runs.attach_release(conn, run.job.run_id, release)
         if manifest_digest is not None:
             runs.attach_manifest(conn, run.job.run_id, manifest_digest)
+        if timed is not None:
+            evidence.add(conn, timed)
         runs.finish(conn, run.job.run_id, state, error=error)
         leases.revoke(conn, leases.run_lease(run.job.run_id))
 

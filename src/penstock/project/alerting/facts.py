@@ -18,6 +18,8 @@ from penstock.core.states import NodeState, RunState
 from penstock.project.alerting.cases import Fact
 from penstock.project.alerting.follow import channels_of, opened, record
 from penstock.project.alerting.judging import judge_facts
+from penstock.project.alerting.slower import KIND as SLOWER
+from penstock.project.alerting.slower import slower_facts
 from penstock.project.intake import CAUSE
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import alerts, attempts, causes, runs, triggers
@@ -25,7 +27,7 @@ from penstock.store.ledger import alerts, attempts, causes, runs, triggers
 _events = structlog.get_logger("penstock.alerts")
 _MOST_RUNS = 30
 _MOST_LOST = 2  # a process that died once is begun again, and that is all; twice is a pattern
-STANDING = frozenset({"intake", "retrain", "refused", "budget", "quarantine", "lost"})
+STANDING = frozenset({"intake", "retrain", "refused", "budget", "quarantine", "lost", SLOWER})
 LOOK = "look"
 
 
@@ -82,7 +84,7 @@ def standing(conn: sa.Connection, pipeline: str) -> list[Fact]:
     """Return what stands now and is worth hearing of."""
     found = [_quarantine(conn, pipeline), _retrain(conn, pipeline), _lost(conn, pipeline)]
     found.append(_budget(conn, pipeline) if not any(f is not None and f.kind == "budget" for f in found) else None)
-    return [*_intakes(conn, pipeline), *(fact for fact in found if fact is not None)]
+    return [*_intakes(conn, pipeline), *slower_facts(conn, pipeline), *(fact for fact in found if fact is not None)]
 
 
 def _intakes(conn: sa.Connection, pipeline: str) -> list[Fact]:

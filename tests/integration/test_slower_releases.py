@@ -1,0 +1,113 @@
+"""A step that becomes slower is an alert with the node, the runs and the commits between which it did."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from penstock.project.alerting import notice
+from penstock.project.alerting.listing import Shown, list_alerts
+from penstock.project.alerting.why import why
+from penstock.project.showing import list_runs, show_run
+from project_folder import Project
+
+FLOW = """
+import time
+
+from penstock import Pipeline
+
+flow = Pipeline("flow", goal="Work that takes its time.")
+WORK_S = 0.1
+
+
+def work() -> int:
+    ends, count = time.process_time() + WORK_S, 0
+    while time.process_time() < ends:
+        count += 1
+    return count
+
+
+@flow.step
+def quick() -> int:
+    return 1
+
+
+@flow.model
+def slow(quick: int) -> int:
+    work()
+    return quick
+
+
+@flow.serve(examples=[{"n": 2}])
+def answer(slow: int, *, n: int) -> int:
+    return slow * n
+"""
+BEFORE, AFTER = 6, 3
+
+
+def commit(root: Path, message: str) -> str:
+    """Commit the pipeline's file, as a person does, and return the hash."""
+    who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "flow.py"], [*who, "commit", "-q", "-m", message]):
+        subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def looked(project: Project) -> tuple[Shown, ...]:
+    """Look at the pipeline as a tick does, and return the open alerts."""
+    with project.opened() as workspace:
+        notice(workspace, ["flow"], workspace.clock.now())
+        return list_alerts(workspace).alerts
+
+
+def test_a_slower_step_is_an_alert_with_its_commits(tmp_path: Path) -> None:
+    """M7, tO6: real work made ten times as long is found by the third run, with node, runs, commits and the change."""
+    project = Project(tmp_path)
+    project.write(FLOW)
+    first = commit(tmp_path, "quick")
+    for _ in range(BEFORE):
+        assert project.run(force=frozenset({"slow"})).state == "succeeded"
+    assert looked(project) == ()
+
+    project.change("WORK_S = 0.1", "WORK_S = 1.0")
+    second = commit(tmp_path, "slow")
+    for number in range(AFTER):
+        assert looked(project) == ()
+        assert project.run(force=frozenset({"slow"} if number else set())).state == "succeeded"
+    (alert,) = looked(project)
+
+    assert (alert.kind, alert.subject) == ("slower", "slow")
+    assert f"It began with r{BEFORE + 1}, after r{BEFORE}: commits {first[:10]}..{second[:10]}" in alert.what
+    with project.opened() as workspace:
+        found = why(workspace, alert.alert)
+        (newest, *_) = list_runs(workspace)
+        shown = {node.node: node for node in show_run(BEFORE + AFTER, workspace).nodes}
+    assert any("flow.py" in said and "changed" in said for said in found.suspects[:2]), found.suspects
+    assert f"all that differs: penstock diff r{BEFORE} r{BEFORE + 1}" in found.suspects
+    assert newest.factor is not None
+    assert newest.factor > 3
+    assert shown["slow"].factor is not None
+    assert shown["slow"].factor > 5
+    told = project.command("runs").stdout.splitlines()
+    assert "x the usual" in told[0]
+    assert "x the usual" not in told[-1]
+    assert "an answer of answer: " in project.command("show", f"r{BEFORE + 1}").stdout
+
+    project.change("WORK_S = 1.0", "WORK_S = 0.1")
+    for _ in range(AFTER):
+        project.run(force=frozenset({"slow"}))
+    assert looked(project) == ()
+
+
+def test_a_project_without_git_has_runs_instead_of_commits(tmp_path: Path) -> None:
+    """tO6: where no git is, the times of a run are kept all the same, and unchanged work is never called slower."""
+    project = Project(tmp_path)
+    project.write(FLOW)
+    for _ in range(8):
+        project.run(force=frozenset({"slow"}))
+    assert looked(project) == ()
+    with project.opened() as workspace:
+        slow = {node.node: node for node in show_run(8, workspace).nodes}["slow"]
+    assert slow.usual_cpu_s is not None
+    assert slow.factor is not None
