@@ -2,13 +2,21 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from penstock.core.clock import Clock
+from penstock.core.settings import load_settings
 from penstock.project.alerting import notice
 from penstock.project.alerting.listing import Shown, list_alerts
 from penstock.project.alerting.why import why
+from penstock.project.crew import Kept
+from penstock.project.running import RunOptions, run_graph
 from penstock.project.showing import list_runs, show_run
+from penstock.project.targets import find_graph
+from penstock.project.workspace import open_store
 from project_folder import Project
 
 FLOW = """
@@ -54,6 +62,19 @@ def commit(root: Path, message: str) -> str:
     return done.stdout.strip()
 
 
+@contextmanager
+def runner(project: Project) -> Iterator[Callable[..., None]]:
+    """Run the pipeline again and again in processes that stay, so that a test of many runs is short."""
+    settings, crew = load_settings(project.root), Kept()
+    with closing(crew), open_store(settings, Clock(), crew) as workspace:
+
+        def run(*force: str) -> None:
+            options = RunOptions(params={}, force=frozenset(force))
+            assert run_graph(find_graph(workspace, "flow"), workspace, options).state == "succeeded"
+
+        yield run
+
+
 def looked(project: Project) -> tuple[Shown, ...]:
     """Look at the pipeline as a tick does, and return the open alerts."""
     with project.opened() as workspace:
@@ -66,15 +87,16 @@ def test_a_slower_step_is_an_alert_with_its_commits(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.write(FLOW)
     first = commit(tmp_path, "quick")
-    for _ in range(BEFORE):
-        assert project.run(force=frozenset({"slow"})).state == "succeeded"
-    assert looked(project) == ()
-
-    project.change("WORK_S = 0.1", "WORK_S = 1.0")
-    second = commit(tmp_path, "slow")
-    for number in range(AFTER):
+    with runner(project) as run:
+        for _ in range(BEFORE):
+            run("slow")
         assert looked(project) == ()
-        assert project.run(force=frozenset({"slow"} if number else set())).state == "succeeded"
+
+        project.change("WORK_S = 0.1", "WORK_S = 1.0")
+        second = commit(tmp_path, "slow")
+        for number in range(AFTER):
+            assert looked(project) == ()
+            run(*(["slow"] if number else []))
     (alert,) = looked(project)
 
     assert (alert.kind, alert.subject) == ("slower", "slow")
@@ -94,18 +116,14 @@ def test_a_slower_step_is_an_alert_with_its_commits(tmp_path: Path) -> None:
     assert "x the usual" not in told[-1]
     assert "an answer of answer: " in project.command("show", f"r{BEFORE + 1}").stdout
 
-    project.change("WORK_S = 1.0", "WORK_S = 0.1")
-    for _ in range(AFTER):
-        project.run(force=frozenset({"slow"}))
-    assert looked(project) == ()
-
 
 def test_a_project_without_git_has_runs_instead_of_commits(tmp_path: Path) -> None:
     """tO6: where no git is, the times of a run are kept all the same, and unchanged work is never called slower."""
     project = Project(tmp_path)
     project.write(FLOW)
-    for _ in range(8):
-        project.run(force=frozenset({"slow"}))
+    with runner(project) as run:
+        for _ in range(8):
+            run("slow")
     assert looked(project) == ()
     with project.opened() as workspace:
         slow = {node.node: node for node in show_run(8, workspace).nodes}["slow"]
