@@ -58,6 +58,7 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         batch_rows: Most rows that are joined into one call.
         equivalents: Whether a faster equivalent of a model may answer where it was proven equal.
         compare: Share of questions, 0 to 1, that a faster equivalent shares with the original model to be compared.
+        require_key: Whether only consumers with a key are answered; then the server may listen beyond this host.
     """
 
     durability: Literal["group", "request"] = "group"
@@ -68,6 +69,7 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 4096
     equivalents: bool = True
     compare: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.001
+    require_key: bool = False
 
     @property
     def keep_s(self) -> float | None:
@@ -173,6 +175,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         timezone: The zone in which `schedule` is read, as "Europe/Berlin".
         catch_up: Of slots missed while nothing ran, run the newest ("one"), none, or all.
         window: Length of the windows that monitors look at.
+        breaking: Whether a release may be made that breaks the contract of a registered consumer.
         alarm_budget: Most false drift alarms per window that are put up with, over all columns together.
         equality: How many answers of each window are answered again offline and compared; 0 for none.
         priority: Which pipeline goes first when several wait; the higher.
@@ -188,6 +191,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timezone: str = "UTC"
     catch_up: Literal["one", "none", "all"] = "one"
     window: str = "1d"
+    breaking: Literal["refuse", "allow"] = "refuse"
     alarm_budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
     equality: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 20
     priority: int = 0

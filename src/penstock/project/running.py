@@ -24,6 +24,7 @@ from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
 from penstock.project.commits import Commit, commit_of
+from penstock.project.consumers import check_contracts
 from penstock.project.proving import PROOF, Asked, Proof, prove
 from penstock.project.timing import evidence_of, timings_of
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
@@ -221,6 +222,7 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         if proof.measured is not None:
             run.journal.note_check("release", proof.measured)
         manifest = create.with_stand_ins(create.with_check(manifest, proof.check), proof.stand_ins)
+        manifest = _with_contracts(run, manifest)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
     release, is_new = _release(run, manifest, outcome) if is_whole else (None, False)
     failures = dict(outcome.failures)
@@ -243,6 +245,16 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         checks=manifest.checks,
         failures=failures,
     )
+
+
+def _with_contracts(run: _Under, manifest: Manifest) -> Manifest:
+    """Add the check that applications can go on with this release, where some are registered."""
+    live = None if run.live is None else read_manifest(run.live.manifest_digest, run.workspace)
+    check = check_contracts(run.workspace, live, manifest)
+    if check is None:
+        return manifest
+    run.journal.note_check("release", check)
+    return create.with_check(manifest, check)
 
 
 def _timed(run: _Under, outcome: RunOutcome, asked: Mapping[str, Asked]) -> evidence.NewEvidence:

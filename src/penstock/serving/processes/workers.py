@@ -15,6 +15,7 @@ import msgspec
 from penstock.core.errors import PenstockError, StepError
 from penstock.core.records import Record
 from penstock.serving.limits import Limits
+from penstock.serving.protocols.consumers import Admission
 
 State = Literal["spare", "loading", "ready", "refused", "dead"]
 
@@ -54,6 +55,7 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
         access_log: File for a line per request, "-" for what `access_fd` leads to; None for none.
         otel: URL of an OpenTelemetry collector; None for none.
         explore: Share of questions that the fallback answers to learn, 0 to 1.
+        admission: Which applications may ask; None lets everybody.
     """
 
     pipeline: str
@@ -68,6 +70,7 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
     access_log: str | None = None
     otel: str | None = None
     explore: float = 0.0
+    admission: Admission | None = None
 
 
 class Status(Record, frozen=True, kw_only=True):
