@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.core.records import Record
+from penstock.pipeline.graph import CodeFile
 
 _PATIENCE_S = 5.0
 _SHORT = 10
@@ -26,12 +27,12 @@ class Commit(Record, frozen=True, kw_only=True):
         return self.id[:_SHORT]
 
 
-def commit_of(root: Path, files: Sequence[str]) -> Commit | None:
+def commit_of(root: Path, files: Sequence[CodeFile]) -> Commit | None:
     """Return the commit a project stands at; None where it is no work tree, git is absent, or it does not answer.
 
     Args:
         root: The project.
-        files: Of the pipeline, relative to the root; only their changes make it dirty.
+        files: Of the pipeline; only their changes make it dirty.
     """
     git = shutil.which("git")
     if git is None or not any((folder / ".git").exists() for folder in (root, *root.parents)):
@@ -39,7 +40,7 @@ def commit_of(root: Path, files: Sequence[str]) -> Commit | None:
     head = _said(git, root, "rev-parse", "--verify", "--quiet", "HEAD")
     if not head:
         return None
-    changed = _said(git, root, "status", "--porcelain", "--", *files)
+    changed = _said(git, root, "status", "--porcelain", "--", *(file.path for file in files))
     return Commit(id=head.strip(), is_dirty=bool(changed))
 
 

@@ -299,9 +299,9 @@ def _quantile(rows: "pl.DataFrame", share: float) -> float | None:
 def _asked(workspace: Workspace, pipeline: str, since: datetime) -> "pl.LazyFrame":
     import polars as pl  # noqa: PLC0415 -- as above
 
-    from penstock.serving.predictions.reading import predictions_frame  # noqa: PLC0415 -- loads frames
+    from penstock.monitoring.service import answer_ms  # noqa: PLC0415 -- loads frames
+    from penstock.serving.predictions.reading import predictions_frame  # noqa: PLC0415 -- as above
 
-    timings = pl.col("timings").str.json_decode(pl.Struct({"answer_us": pl.Int64()}))
     return predictions_frame(workspace.home, pipeline, since=since).select(
         "consumer",
         "serve",
@@ -310,7 +310,7 @@ def _asked(workspace: Workspace, pipeline: str, since: datetime) -> "pl.LazyFram
         "fallback",
         "at",
         request=pl.col("prediction_id").str.split("-").list.first(),
-        ms=timings.struct.field("answer_us") / 1000,
+        ms=answer_ms(pl.col("timings")),
     )
 
 

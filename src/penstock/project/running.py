@@ -124,7 +124,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
         lost = recovery.mark_lost(conn)
     logs.forget(workspace.home, lost)
     tree = keep_code(graph, workspace)
-    commit = commit_of(workspace.settings.root, [file.path for file in graph.files])
+    commit = None if workspace.settings.is_replay else commit_of(workspace.settings.root, graph.files)
     live = live_champion(graph.pipeline, workspace)
     started_at = workspace.clock.now()
     graph_digest = workspace.blobs.put(encode_graph(graph))
