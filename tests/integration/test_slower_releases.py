@@ -16,11 +16,14 @@ from penstock.project.crew import Kept
 from penstock.project.running import RunOptions, run_graph
 from penstock.project.showing import list_runs, show_run
 from penstock.project.targets import find_graph
+from penstock.project.timing import recorded
 from penstock.project.workspace import open_store
 from project_folder import Project
 
 FLOW = """
 import time
+
+import polars as pl
 
 from penstock import Pipeline
 
@@ -35,15 +38,20 @@ def work() -> int:
     return count
 
 
-@flow.step
-def quick() -> int:
-    return 1
+@flow.dataset(key="id")
+def items() -> pl.DataFrame:
+    return pl.DataFrame({"id": range(90), "shop": ["a", "b", "c"] * 30})
+
+
+@flow.step(each="shop")
+def per_shop(items: pl.DataFrame) -> int:
+    return items.height
 
 
 @flow.model
-def slow(quick: int) -> int:
+def slow(items: pl.DataFrame) -> int:
     work()
-    return quick
+    return items.height
 
 
 @flow.serve(examples=[{"n": 2}])
@@ -127,5 +135,11 @@ def test_a_project_without_git_has_runs_instead_of_commits(tmp_path: Path) -> No
     assert looked(project) == ()
     with project.opened() as workspace:
         slow = {node.node: node for node in show_run(8, workspace).nodes}["slow"]
+        with workspace.ledger.read() as conn:
+            first, *_, last = recorded(conn, "flow")
     assert slow.usual_cpu_s is not None
     assert slow.factor is not None
+    assert (first.run, first.commit, first.nodes["slow"].rows) == ("r1", None, 90)
+    assert (first.nodes["items"].rows, first.nodes["per_shop"].rows) == (90, 30)
+    assert {"slow"} <= last.nodes.keys()
+    assert "per_shop" not in last.nodes  # reused, so it has no time

@@ -199,10 +199,13 @@ def _took(timing: Timing) -> Took:
 
 
 def _grouped(tries: Sequence[attempts.Attempt], fans: set[str]) -> dict[str, list[attempts.Attempt]]:
-    """Return the attempts that made something, by node; models that an evaluation goes through are each their own."""
+    """Return the attempts that made something, by node; models that an evaluation goes through are each their own.
+
+    Of a fan-out, cutting its input into parts is left out: that is no part.
+    """
     found: dict[str, list[attempts.Attempt]] = {}
     for one in tries:
-        if one.state is AttemptState.SUCCEEDED:
+        if one.state is AttemptState.SUCCEEDED and (one.part or one.node not in fans):
             name = one.node if one.node in fans or not one.part else f"{one.node}/{one.part}"
             found.setdefault(name, []).append(one)
     return found
