@@ -58,7 +58,6 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         batch_rows: Most rows that are joined into one call.
         equivalents: Whether a faster equivalent of a model may answer where it was proven equal.
         compare: Share of questions, 0 to 1, that a faster equivalent shares with the original model to be compared.
-        require_key: Whether only consumers with a key are answered; then the server may listen beyond this host.
     """
 
     durability: Literal["group", "request"] = "group"
@@ -69,12 +68,26 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 4096
     equivalents: bool = True
     compare: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.001
-    require_key: bool = False
 
     @property
     def keep_s(self) -> float | None:
         """How long predictions are kept, in seconds."""
         return None if self.keep is None else parse_duration(self.keep)
+
+
+class ServerPolicy(ServePolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that stands in `[name.serve]`. What is only here is no part of a release: an older one opens no door.
+
+    Attributes:
+        require_key: Whether only consumers with a key are answered; then the server may listen beyond this host.
+    """
+
+    require_key: bool = False
+
+    @property
+    def released(self) -> ServePolicy:
+        """The part that goes into a release."""
+        return ServePolicy(**{name: getattr(self, name) for name in ServePolicy.__struct_fields__})
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +200,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
             itself never shows; the log marks them with the variant "explore".
     """
 
+    serve: ServerPolicy = ServerPolicy()
     retrain_on: tuple[Literal["new_data", "drift", "quality", "stale"], ...] = ("new_data", "drift", "quality", "stale")
     timezone: str = "UTC"
     catch_up: Literal["one", "none", "all"] = "one"
@@ -224,7 +238,8 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def released(self) -> Policy:
         """The part that goes into a release."""
-        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+        parts = {name: getattr(self, name) for name in Policy.__struct_fields__}
+        return Policy(**parts | {"serve": self.serve.released})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,7 +138,7 @@ def serve_options(
         port=address.port,
         grpc_port=address.grpc_port,
         workers=address.workers,
-        policy=workspace.settings.policy(found.pipeline).serve,
+        policy=workspace.settings.policy(found.pipeline).serve.released,
         explore=workspace.settings.policy(found.pipeline).explore,
         admission=admission_of(workspace, found.pipeline, address.workers),
         names=() if address.host in LOOPBACK_NAMES else (ANY_NAME,),
