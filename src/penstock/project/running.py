@@ -27,7 +27,9 @@ from penstock.project.proving import PROOF, Proof, prove
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
-from penstock.store.ledger import causes, events, leases, recovery, releases, runs
+from penstock.releases.replay.verdict import Gated, evidence_of, not_replayed, released_as
+from penstock.serving.predictions.records import predictions_folder
+from penstock.store.ledger import causes, events, evidence, leases, recovery, releases, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +211,22 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         champion=run.job.champion.hash if run.job.champion is not None else None,
     )
     is_whole = {n.name for n in run.graph.nodes} <= {n.name for n in run.job.graph.nodes}
+    replayed: Gated | None = None
     if outcome.state == RunState.SUCCEEDED.value and is_whole:
         proof = _proof(run, manifest)
         run.journal.note_check("release", proof.check)
         if proof.measured is not None:
             run.journal.note_check("release", proof.measured)
         manifest = create.with_stand_ins(create.with_check(manifest, proof.check), proof.stand_ins)
+        if proof.check.passed:
+            replayed = _replayed(run, manifest)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
-    release, is_new = _release(run, manifest, outcome) if is_whole else (None, False)
+    release, is_new = _release(run, manifest, outcome, replayed) if is_whole else (None, False)
+    checks = manifest.checks if replayed is None else (*manifest.checks, replayed.check)
+    if replayed is not None:
+        _keep_replay(run, replayed, release)
     failures = dict(outcome.failures)
-    broken = next((c for c in manifest.checks if not c.passed), None)
+    broken = next((c for c in checks if not c.passed), None)
     is_done = release is not None or (not is_whole and outcome.state == RunState.SUCCEEDED.value)
     state = RunState.SUCCEEDED if is_done else RunState.FAILED
     failure = next(iter(failures.values()), None)
@@ -233,7 +241,7 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         manifest=manifest,
         release=release,
         is_new_release=is_new,
-        checks=manifest.checks,
+        checks=checks,
         failures=failures,
     )
 
@@ -247,6 +255,31 @@ def _proof(run: _Under, manifest: Manifest) -> Proof:
     return Proof(check=kept[0], stand_ins=live.stand_ins)
 
 
+def _replayed(run: _Under, manifest: Manifest) -> Gated | None:
+    """Ask what was made what the live release was asked; what has the same content as that one answers the same."""
+    if run.live is None or _live_with_same_content(run, manifest) is not None:
+        return None
+    if not any(node.role == "serve" for node in manifest.graph.nodes):
+        return None
+    if not predictions_folder(run.workspace.home, manifest.pipeline).exists():
+        found = Gated(check=not_replayed("nothing was ever asked here"))
+    else:
+        from penstock.project.replaying.gate import replay_for_gate  # noqa: PLC0415 -- loads frames
+
+        found = replay_for_gate(run.job.run_id, manifest, run.live, run.workspace)
+    run.journal.note_check("release", found.check)
+    return found
+
+
+def _keep_replay(run: _Under, replayed: Gated, release: str | None) -> None:
+    if replayed.replay is None:
+        return
+    run_name = str(RunRef(run.job.run_id))
+    with run.workspace.ledger.write() as conn:
+        run.journal.check_lease(conn)
+        evidence.add(conn, evidence_of(released_as(replayed.replay, release or run_name), replayed.check, by=run_name))
+
+
 def _live_with_same_content(run: _Under, manifest: Manifest) -> Manifest | None:
     if run.live is None:
         return None
@@ -254,8 +287,10 @@ def _live_with_same_content(run: _Under, manifest: Manifest) -> Manifest | None:
     return live if create.is_same_content(manifest, live) else None
 
 
-def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str | None, bool]:
+def _release(run: _Under, manifest: Manifest, outcome: RunOutcome, replayed: Gated | None) -> tuple[str | None, bool]:
     """Create the release if the gate lets it through; the same manifest is the same release."""
+    if replayed is not None and not replayed.check.passed:
+        return None, False
     try:
         create.gate(manifest, outcome)
     except CheckError:
