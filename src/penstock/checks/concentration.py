@@ -85,7 +85,9 @@ def search_concentration(frame: pl.DataFrame, names: Sequence[str], flags: Flags
     kept = simplest(cells, sure, _strengths(flagged, cells.n, total, rows), is_bad=is_flagged, rows=rows)
     found = [_told(cells, at, p=float(adjusted[at]), total=total, rows=rows, is_sure=True) for at in kept]
     singles = [at for at in range(len(p_values)) if not cells.is_pair(at) and at not in kept and flagged[at]]
-    others = sorted(singles, key=lambda at: (-lifts[at], at))[:_MOST_OTHERS]
+    # Columns that say the same of these rows are told once.
+    alone = {(int(flagged[at]), int(cells.n[at])): at for at in [*reversed(singles), *kept]}
+    others = sorted(set(alone.values()) - set(kept), key=lambda at: (-lifts[at], at))[:_MOST_OTHERS]
     found += [_told(cells, at, p=float(adjusted[at]), total=total, rows=rows, is_sure=False) for at in others]
     return Concentration(judged=len(p_values), found=tuple(found))
 

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from penstock.cli.options import HERE, AsJson, Project, read_time
-from penstock.cli.tables import grid, indented, open_console, when, write_json
-from penstock.core.clock import Clock
+from penstock.cli.tables import grid, indented, open_console, write_json
 from penstock.core.errors import CheckError
 from penstock.core.settings import parse_duration
 from penstock.project.replaying.replay import ReplayOptions
@@ -59,8 +58,8 @@ def replay(
 ) -> int:
     """Ask a candidate what users asked, and say which answers change: for whom, by how much, with examples.
 
-    Both releases answer the same recorded requests anew; nothing is logged. The exit code is 3 where the candidate fails
-    on requests that the other release answers, or changes more than it may.
+    Both releases answer the same recorded requests anew; nothing is logged. The exit code is 3 where the candidate
+    fails on requests that the other release answers, or changes more than it may.
 
     Example:
         penstock replay movies@5
@@ -157,6 +156,7 @@ def _print_sizes(console: Console, found: Replay) -> None:
     spreads = [
         (_SPREADS[name], f"median {one.median:.3g}", f"90 % within {one.p90:.3g}", f"largest {one.largest:.3g}")
         for name, one in found.spreads.items()
+        if one.largest
     ]
     if spreads:
         console.print(indented(grid("left", "left", "whole", "whole", "whole"), spreads))
@@ -206,9 +206,7 @@ def _size_text(size: Size) -> str:
 
 
 def _answer_text(example: Example, *, is_after: bool) -> str:
-    outcome, answer = (
-        (example.after, example.answer_after) if is_after else (example.before, example.answer_before)
-    )
+    outcome, answer = (example.after, example.answer_after) if is_after else (example.before, example.answer_before)
     match outcome:
         case "answered":
             return _short(answer)
@@ -225,8 +223,3 @@ def _last_line(text: str) -> str:
 def _short(value: Any) -> str:
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
-
-
-def recorded_line(at: Any, by: str, clock: Clock) -> str:
-    """Return when a replay was made, and by whom."""
-    return f"replayed {when(at, clock.now())} by {by}"

@@ -16,6 +16,8 @@ from penstock.checks.concentration import search_concentration
 from penstock.checks.statistics import Grouped, mean_intervals
 from penstock.core.records import Interval
 from penstock.releases.replay.records import (
+    LATE,
+    NOT_FINITE,
     Answering,
     Example,
     Recorded,
@@ -31,7 +33,6 @@ from penstock.releases.replay.sizes import RELATIVE, size_of_change
 _SHOWN = 10
 _BANDS = ((0.001, "under 0.1 %"), (0.01, "0.1 to 1 %"), (0.1, "1 to 10 %"), (0.5, "10 to 50 %"), (1.0, "50 to 100 %"))
 _WHOLE = "another altogether"
-_NOT_FINITE = "not finite"
 ANSWER = "answer"
 
 
@@ -71,7 +72,7 @@ class _Pair:
     @property
     def is_slow(self) -> bool:
         """The candidate was given up, but the other one was not much quicker: the machine may be what was slow."""
-        return self.after.outcome == "late" and self.before.took_us * 10 > self.after.took_us
+        return self.after.error == LATE and self.before.took_us * 10 > self.after.took_us
 
 
 def compare_replayed(pipeline: str, chosen: Chosen, before: Answering, after: Answering) -> Replay:
@@ -192,7 +193,7 @@ def _side(about: Answering, replayed: Sequence[Replayed], pairs: Sequence[_Pair]
         failed=outcomes["failed"],
         refused=outcomes["refused"],
         late=outcomes["late"],
-        not_finite=sum(one.error == _NOT_FINITE for one in replayed),
+        not_finite=sum(one.error == NOT_FINITE for one in replayed),
         over_deadline=late,
         errors=dict(Counter(one.error for one in replayed if one.error).most_common()),
         median_us=statistics.median(times) if times else None,
@@ -226,15 +227,15 @@ def _with_answers(columns: pl.DataFrame, pairs: Sequence[_Pair]) -> pl.DataFrame
 
 
 def _most_telling(changed: Sequence[_Pair]) -> list[_Pair]:
-    """Return the largest changes; answers that are lost first, and of each kind of loss not only one."""
+    """Return the largest changes, answers that are lost first."""
     seen: Counter[str] = Counter()
     ranked = []
     for place, pair in enumerate(changed):
         size = pair.size or Size(kind="shape", magnitude=0.0)
-        kind = pair.after.error if pair.is_lost else size.kind
-        seen[kind] += 1
-        is_many = seen[kind] > _SHOWN // 2
-        ranked.append((is_many, not pair.is_lost, -size.magnitude, -(size.absolute or 0.0), place))
+        # Of changes that look the same, one tells as much as ten.
+        alike = pair.after.error if pair.is_lost else f"{size.kind} {size.magnitude:.3g} {size.absolute or 0:.3g}"
+        seen[alike] += 1
+        ranked.append((seen[alike] > 1, not pair.is_lost, -size.magnitude, -(size.absolute or 0.0), place))
     return [changed[key[-1]] for key in sorted(ranked)[:_SHOWN]]
 
 

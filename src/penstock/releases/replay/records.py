@@ -9,6 +9,8 @@ from penstock.core.records import Interval, Record
 from penstock.store.ledger.evidence import Evidence
 
 _NULL = msgspec.Raw(b"null")
+NOT_FINITE = "not finite"
+LATE = "late"
 Outcome = Literal["answered", "fallback", "failed", "refused", "late"]
 Kind = Literal["number", "items", "order", "category", "shape", "lost", "gained"]
 
@@ -36,8 +38,10 @@ class Replayed(Record, frozen=True, kw_only=True):
 
     Attributes:
         outcome: "answered" by the serve function itself; "fallback" where it failed and its fallback answered; "failed"
-            where neither did; "refused" where its fields do not take the request; "late" where it was given up.
-        error: Type of what the serve function raised, "not finite" for NaN or an infinity; "" where it answered.
+            where neither did; "refused" where its fields do not take the request; "late" where it was given up and no
+            fallback answered.
+        error: Type of what the serve function raised; "not finite" for NaN or an infinity; "late" where it was given
+            up; "" where it answered.
         said: What it raised, with the frames of the user's own code; for whoever owns the code.
         is_again: Asked once more, it failed again.
         left_out: Fields that it does not know were left out, since they had the default of the other release.
@@ -231,7 +235,7 @@ class Replay(Record, frozen=True, kw_only=True):
 
     @property
     def kept(self) -> "Replay":
-        """The replay as it is recorded: without values of requests and answers, which only the log keeps and forgets."""
+        """The replay as it is recorded: without requests and answers, which only the log keeps and forgets."""
         bare = tuple(
             Example(prediction_id=e.prediction_id, serve=e.serve, size=e.size, before=e.before, after=e.after)
             for e in self.examples

@@ -21,14 +21,13 @@ from penstock.core.process import die_with_parent
 from penstock.core.records import Record
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
-from penstock.releases.replay.records import Replayed
+from penstock.releases.replay.records import LATE, NOT_FINITE, Replayed
 from penstock.serving.processes.staying import Answer, answer_quietly
 from penstock.serving.program.load import Program, ServeFunction, load_program, user_frames
 from penstock.serving.program.recorded import recorded_fields
 from penstock.serving.refusals import AnswerError, RequestError
 from penstock.store.blobs import Blobs
 
-NOT_FINITE = "not finite"
 # One answer is given up after `longest_s`, and a request is at most asked three times; the rest is for slow machines.
 _GRACE = 10
 _UNREADABLE = (PenstockError, pl.exceptions.PolarsError, TypeError, ValueError, OverflowError)
@@ -143,9 +142,9 @@ def _answer(program: Program, ask: ReplayAsk, order: ReplayOrder) -> Replayed:
         reason = error.reason if isinstance(error, RequestError) else type(error).__qualname__
         return Replayed(outcome="refused", error=reason, said=str(error), is_again=True)
     first = _called(function, fields, order.longest_s)
-    if first.outcome == "failed":
+    if first.outcome != "answered":
         again = _called(function, fields, order.longest_s)
-        first = msgspec.structs.replace(first, is_again=again.outcome == "failed")
+        first = msgspec.structs.replace(first, is_again=again.outcome != "answered")
         if function.fallback is not None:
             first = _with_fallback(first, _called(function.fallback, fields, order.longest_s))
     return msgspec.structs.replace(first, left_out=is_less) if is_less else first
@@ -166,7 +165,7 @@ def _called(function: ServeFunction, fields: msgspec.Struct, longest_s: float) -
             answer = function.answer(fields)
     except _LateError:
         said = f"{function.name!r} had not answered after {longest_s:g} s"
-        return Replayed(outcome="late", error="late", said=said, took_us=_since_us(started))
+        return Replayed(outcome="late", error=LATE, said=said, took_us=_since_us(started))
     except _RAISED as error:
         is_not_finite = isinstance(error, AnswerError) and error.is_not_finite
         name = NOT_FINITE if is_not_finite else type(error).__qualname__
