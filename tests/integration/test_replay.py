@@ -215,7 +215,7 @@ def test_the_candidate_is_found_by_the_name_of_the_pipeline(flow: Project, buggy
 
 
 def test_a_field_that_is_gone_is_refusals(flow: Project) -> None:
-    """L8: who sends a dropped field is refused, which the gate counts; a default that was filled in is no such request."""
+    """L8: who sends a dropped field is refused, which the gate counts; a default that was filled in is not sent."""
     line = "genre: str, k: int = 4) -> list[Movie]:\n        extra = bonus(genre, ratings_of(user_id))"
     gone = "genre: str) -> list[Movie]:\n        k, extra = 4, bonus(genre, ratings_of(user_id))"
     with changed(flow, line.replace("        ", "    "), gone.replace("        ", "    ")) as report:
@@ -232,7 +232,7 @@ def test_a_field_that_is_gone_is_refusals(flow: Project) -> None:
     ("after", "error", "lost"),
     [
         ('float("nan") if genre == "horror" and ratings == 2 else 0.0', "not finite", 16),
-        ('0.5 if genre == "horror" and ratings < 3 else 0.0 / (ratings - 4)', "ZeroDivisionError", 32),
+        ('0.5 if genre == "horror" and ratings < 3 else 0.0 / (ratings - 4)', "ZeroDivisionError", 48),
     ],
 )
 def test_a_candidate_that_fails_where_the_live_release_answers_is_refused(

@@ -24,9 +24,7 @@ _NOT_ABOUT = (_ID, "at", "release", "fallback", "key", ANSWER)
 _OF_KEY = "requests of its key"
 
 
-def choose_requests(
-    pipeline: str, workspace: Workspace, *, most: int, since: datetime | None = None
-) -> Chosen:  # fmt: skip
+def choose_requests(pipeline: str, workspace: Workspace, *, most: int, since: datetime | None = None) -> Chosen:
     """Return recorded requests, in the order of the hashes of their ids.
 
     Of a request for several rows, each row is one. What was replayed until any moment is a sample by chance, too.
@@ -41,9 +39,11 @@ def choose_requests(
     pool = found.select(_ID, "at")
     if since is None:
         pool = pool.sort("at", _ID, descending=True).head(_POOL * most)
-    ids = pool.select(_ID).collect(engine="streaming")[_ID].to_list()
+    known = pool.collect(engine="streaming")
+    ids = known[_ID].to_list()
     wanted = sorted(ids, key=lambda one: digest_bytes(one.encode()))[:most]
-    rows = _rows(found, wanted)
+    # The time alone tells which files of the lake need not be read.
+    rows = _rows(found.filter(pl.col("at") >= known["at"].min()) if ids else found, wanted)
     reasons = [_reason(row) for row in rows.select("fields", "redacted").iter_rows(named=True)]
     whole = rows.filter(pl.Series([reason is None for reason in reasons], dtype=pl.Boolean))
     return Chosen(

@@ -83,6 +83,10 @@ def _numbers(before: float, after: float, path: str, tolerance: tuple[float, flo
 
 
 def _lists(before: list[Any], after: list[Any], path: str, tolerance: tuple[float, float]) -> Iterator[Size]:
+    if not before or not after:
+        if before or after:
+            yield Size(kind="items", magnitude=1.0, items=1.0, where=(path or "answer",))
+        return
     names = _names_of_items(before, after)
     if names is not None:
         yield from _items(before, after, (path, names), tolerance)
@@ -122,8 +126,6 @@ def _names_of_items(before: list[Any], after: list[Any]) -> tuple[list[Any], lis
     lists: one that ends in "id" before others. A field that only counts the places names nothing.
     """
     entries = [*before, *after]
-    if not before or not after:
-        return (before, after) if all(_is_name(entry) for entry in entries) else None
     if all(_is_name(entry) for entry in entries):
         return (before, after) if _is_unique(before) and _is_unique(after) else None
     if not all(isinstance(entry, dict) for entry in entries):

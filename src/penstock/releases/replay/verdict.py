@@ -1,7 +1,6 @@
 """Whether a candidate may be released, judged by recorded requests: the built-in check `replay`."""
 
 import math
-from fractions import Fraction
 
 import msgspec
 
@@ -112,6 +111,14 @@ def sign_test(more: int, fewer: int) -> float:
     count = more + fewer
     if not count:
         return 1.0
-    # Whole numbers: the terms of thousands of coins are larger than any float.
-    ways = sum(math.comb(count, hits) for hits in range(more, count + 1))
-    return float(Fraction(ways, 2**count))
+    if 2 * more <= count:
+        return 1.0 if not more else 1.0 - sign_test(fewer + 1, more - 1)
+    # The first term by logarithms, each further one from the one before: they fall, as `more` is above the mean.
+    log = math.lgamma(count + 1) - math.lgamma(more + 1) - math.lgamma(fewer + 1) - count * math.log(2)
+    term = total = 1.0
+    for heads in range(more, count):
+        term *= (count - heads) / (heads + 1)
+        total += term
+        if term < total * 1e-17:
+            break
+    return min(math.exp(log) * total, 1.0)
