@@ -14,7 +14,7 @@ from penstock.releases.replay.compare import ANSWER, Chosen
 from penstock.releases.replay.records import Recorded
 from penstock.serving.predictions.reading import predictions_frame
 from penstock.serving.predictions.schemas import PREDICTIONS_SCHEMA
-from penstock.serving.predictions.typed import typed_frame
+from penstock.serving.predictions.typed import COLUMNS, typed_frame
 
 _ID = "prediction_id"
 # So many of the newest requests, for each that is asked, are chosen from: the very newest may all be of one caller.
@@ -87,9 +87,20 @@ def _columns(rows: pl.DataFrame) -> pl.DataFrame:
     """Return what requests can be sliced by: their fields, function, caller, and how often the same key asks."""
     if rows.is_empty():
         return pl.DataFrame()
-    bare = rows.with_columns(pl.lit("null").alias(ANSWER))
-    typed = rows.select(_ID).join(typed_frame(bare, {}), on=_ID, how="left", maintain_order="left")
+    typed = rows.select(_ID).join(_typed(rows), on=_ID, how="left", maintain_order="left")
     count = pl.len().over("key")
     often = pl.when(count == 1).then(pl.lit("1")).when(count < 5).then(pl.lit("2 to 4")).otherwise(pl.lit("5 or more"))
     keyed = pl.when(pl.col("key") != "").then(often).alias(_OF_KEY)
-    return typed.with_columns(keyed).drop(*_NOT_ABOUT)
+    return typed.with_columns(keyed).drop(*_NOT_ABOUT, strict=False)
+
+
+def _typed(rows: pl.DataFrame) -> pl.DataFrame:
+    bare = rows.with_columns(pl.lit("null").alias(ANSWER))
+    try:
+        return typed_frame(bare, {})
+    except pl.exceptions.PolarsError:  # a field of one function has the name of another's, and values of another kind
+        parts = [typed_frame(part, {}) for part in bare.partition_by("serve")]
+        return pl.concat(
+            [part.rename({n: f"{part['serve'][0]}.{n}" for n in part.columns if n not in COLUMNS}) for part in parts],
+            how="diagonal",
+        ).drop(pl.selectors.ends_with(f".{ANSWER}"))

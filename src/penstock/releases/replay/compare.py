@@ -34,6 +34,7 @@ _SHOWN = 10
 _BANDS = ((0.001, "under 0.1 %"), (0.01, "0.1 to 1 %"), (0.1, "1 to 10 %"), (0.5, "10 to 50 %"), (1.0, "50 to 100 %"))
 _WHOLE = "another altogether"
 ANSWER = "answer"
+_SAME_BY_FALLBACK = Size(kind="lost", magnitude=0.0)
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ def compare_replayed(pipeline: str, chosen: Chosen, before: Answering, after: An
         sides=(_side(before, [p.before for p in pairs], pairs), _side(after, [p.after for p in pairs], pairs)),
         slices=slices,
         judged=judged,
-        examples=tuple(map(_example, _most_telling(changed))),
+        examples=tuple(map(_example, _most_telling([p for p in pairs if p.size is not None or p.is_lost]))),
         changed_serves=_by_serve(pairs),
     )
 
@@ -226,24 +227,24 @@ def _with_answers(columns: pl.DataFrame, pairs: Sequence[_Pair]) -> pl.DataFrame
     return columns.with_columns(pl.Series(ANSWER, answers, dtype=dtype, strict=False))
 
 
-def _most_telling(changed: Sequence[_Pair]) -> list[_Pair]:
+def _most_telling(found: Sequence[_Pair]) -> list[_Pair]:
     """Return the largest changes, answers that are lost first."""
     seen: Counter[str] = Counter()
     ranked = []
-    for place, pair in enumerate(changed):
-        size = pair.size or Size(kind="shape", magnitude=0.0)
+    for place, pair in enumerate(found):
+        size = pair.size or _SAME_BY_FALLBACK
         # Of changes that look the same, one tells as much as ten.
         alike = pair.after.error if pair.is_lost else f"{size.kind} {size.magnitude:.3g} {size.absolute or 0:.3g}"
         seen[alike] += 1
         ranked.append((seen[alike] > 1, not pair.is_lost, -size.magnitude, -(size.absolute or 0.0), place))
-    return [changed[key[-1]] for key in sorted(ranked)[:_SHOWN]]
+    return [found[key[-1]] for key in sorted(ranked)[:_SHOWN]]
 
 
 def _example(pair: _Pair) -> Example:
     return Example(
         prediction_id=pair.request.prediction_id,
         serve=pair.request.serve,
-        size=pair.size or Size(kind="shape", magnitude=0.0),
+        size=pair.size or _SAME_BY_FALLBACK,
         before=pair.before.outcome,
         after=pair.after.outcome,
         fields=msgspec.json.decode(pair.request.fields),
