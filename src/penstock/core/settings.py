@@ -98,7 +98,11 @@ class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engineer says about one pipeline, as far as it is part of a release."""
+    """What an engineer says about one pipeline, as far as it is part of a release.
+
+    Attributes:
+        replay: Left out of a release where nothing is said, so that releases of before it keep their names.
+    """
 
     file: str | None = None
     schedule: str | None = None
@@ -111,7 +115,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
-    replay: ReplayPolicy = ReplayPolicy()
+    replay: ReplayPolicy | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def replaying(self) -> ReplayPolicy:
+        """What recorded requests decide at the gate, with the defaults where nothing is said."""
+        return ReplayPolicy() if isinstance(self.replay, msgspec.UnsetType) else self.replay
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

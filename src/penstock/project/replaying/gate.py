@@ -19,7 +19,7 @@ def replay_for_gate(run_id: int, manifest: Manifest, live: Champion, workspace: 
     A live release that cannot be asked any more, or too few requests, are reasons not to replay, and said. A candidate
     whose process ends over a request does not pass.
     """
-    policy = manifest.policy.replay
+    policy = manifest.policy.replaying
     if policy.requests == 0:
         return Gated(check=not_replayed("policy asks for none"))
     chosen = choose_requests(manifest.pipeline, workspace, most=policy.requests)
