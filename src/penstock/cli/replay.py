@@ -89,9 +89,10 @@ def print_replay(console: Console, found: Replay) -> None:
     for line in _about(found):
         console.print(f"  {line}", style="dim", soft_wrap=True)
     _print_sides(console, found)
-    if not found.changed:
+    if not found.changed and not found.lost:
         return
-    _print_sizes(console, found)
+    if found.changed:
+        _print_sizes(console, found)
     _print_slices(console, found)
     _print_examples(console, found)
 
@@ -100,7 +101,8 @@ def _about(found: Replay) -> Iterator[str]:
     span = ""
     if found.since is not None and found.until is not None:
         span = f", asked {found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC"
-    chosen = "all of them" if found.sampled == found.recorded else f"{found.sampled:,} chosen by chance"
+    is_whole = found.sampled + sum(found.left_out.values()) == found.recorded
+    chosen = "all that can be asked again" if is_whole else f"{found.sampled:,} chosen by chance"
     yield f"{found.recorded:,} recorded requests{span}; {chosen}"
     if found.compared < found.sampled:
         yield f"the time was up after {found.compared:,}, which are a sample by chance too"

@@ -36,21 +36,22 @@ def choose_requests(pipeline: str, workspace: Workspace, *, most: int, since: da
         since: Only those asked at this time or later, however many; by default ten times `most`, the newest.
     """
     found = predictions_frame(workspace.home, pipeline, since=since)
-    pool = found.select(_ID, "at")
+    pool = found.select(_ID, "at", "redacted")
     if since is None:
         pool = pool.sort("at", _ID, descending=True).head(_POOL * most)
     known = pool.collect(engine="streaming")
-    ids = known[_ID].to_list()
-    wanted = sorted(ids, key=lambda one: digest_bytes(one.encode()))[:most]
+    whole = known.filter(pl.col("redacted") == "")
+    hashed = sorted(whole[_ID].to_list(), key=lambda one: digest_bytes(one.encode()))
     # The time alone tells which files of the lake need not be read.
-    rows = _rows(found.filter(pl.col("at") >= known["at"].min()) if ids else found, wanted)
-    reasons = [_reason(row) for row in rows.select("fields", "redacted").iter_rows(named=True)]
-    whole = rows.filter(pl.Series([reason is None for reason in reasons], dtype=pl.Boolean))
+    rows = _rows(found.filter(pl.col("at") >= whole["at"].min()) if hashed else found, hashed[:most])
+    readable = rows.filter(pl.col("fields").str.starts_with("{"))
+    left_out = Counter(f"policy redacted {', '.join(names.split(','))}" for names in known["redacted"] if names)
+    left_out["the rows it asked about cannot be read again"] = rows.height - readable.height
     return Chosen(
-        requests=tuple(_recorded(row) for row in whole.iter_rows(named=True)),
-        columns=_columns(whole),
-        recorded=len(ids),
-        left_out=dict(Counter(reason for reason in reasons if reason is not None).most_common()),
+        requests=tuple(_recorded(row) for row in readable.iter_rows(named=True)),
+        columns=_columns(readable),
+        recorded=known.height,
+        left_out={reason: count for reason, count in left_out.most_common() if count},
     )
 
 
@@ -60,15 +61,6 @@ def _rows(found: pl.LazyFrame, wanted: Sequence[str]) -> pl.DataFrame:
         return pl.DataFrame(schema=PREDICTIONS_SCHEMA)
     rows = found.filter(pl.col(_ID).is_in(wanted)).collect(engine="streaming")
     return rows.join(order, on=_ID, how="inner").sort("order").drop("order")
-
-
-def _reason(row: dict[str, Any]) -> str | None:
-    """Say why a request cannot be asked again; None where it can."""
-    if row["redacted"]:
-        return f"policy redacted {', '.join(row['redacted'].split(','))}"
-    if not row["fields"].startswith("{"):
-        return "its rows cannot be read again"
-    return None
 
 
 def _recorded(row: dict[str, Any]) -> Recorded:
