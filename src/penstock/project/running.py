@@ -12,6 +12,7 @@ from penstock.core.records import CheckResult, Failure
 from penstock.core.refs import RunRef
 from penstock.core.states import AttemptState, RunState
 from penstock.engine import logs
+from penstock.engine.beating import held
 from penstock.engine.events import Listener, ignore
 from penstock.engine.execute import Execution
 from penstock.engine.journal import LEASE_S, Journal
@@ -266,7 +267,8 @@ def _replayed(run: _Under, manifest: Manifest) -> Gated | None:
     else:
         from penstock.project.replaying.gate import replay_for_gate  # noqa: PLC0415 -- loads frames
 
-        found = replay_for_gate(run.job.run_id, manifest, run.live, run.workspace)
+        with held(run.journal.renew):
+            found = replay_for_gate(run.job.run_id, manifest, run.live, run.workspace)
     run.journal.note_check("release", found.check)
     return found
 

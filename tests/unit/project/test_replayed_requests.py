@@ -70,4 +70,5 @@ def test_requests_are_sliced_by_fields_function_and_how_often_their_key_asks(tmp
     record(tmp_path, [("g", {"user": 9, "genre": ["crime", "drama"]})], start=12)
     columns = chosen(tmp_path, 50).columns
     assert columns.height == 13
+    assert {"f.genre", "g.genre"} <= set(columns.columns)
     assert columns.filter(serve="g")["requests of its key"].to_list() == ["1"]
