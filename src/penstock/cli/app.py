@@ -36,6 +36,7 @@ COMMANDS = {
     "runs": Entry("penstock.cli.look:runs", "List the newest runs."),
     "show": Entry("penstock.cli.look:show", "Show a run or a release with its evidence."),
     "diff": Entry("penstock.cli.diff:diff", "Compare two runs or releases: code, data, quality, predictions."),
+    "replay": Entry("penstock.cli.replay:replay", "Ask a candidate what users asked, and say which answers change."),
     "releases": Entry("penstock.cli.look:releases", "List the releases, and which is live."),
     "rollouts": Entry("penstock.cli.rollout:rollouts", "List rollouts, and what guards find of the one under way."),
     "promote": Entry("penstock.cli.rollout:promote", "Take a release to its next stage, or begin its rollout."),

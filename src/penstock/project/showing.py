@@ -18,7 +18,8 @@ from penstock.project.timing import RunTimings, Timing, recorded, timings_of_run
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.environment import lock_text
 from penstock.releases.manifest import StandIn
-from penstock.store.ledger import attempts, checks, recovery, releases, runs
+from penstock.releases.replay.records import ReplayShown, read_replay
+from penstock.store.ledger import attempts, checks, evidence, recovery, releases, runs
 
 # Newest runs looked through for the names of pipelines when one is misspelt.
 _LOOKED_AT = 500
@@ -140,6 +141,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     Attributes:
         stand_ins: By serve function and argument: the faster equivalent of the model it takes, with its proof. How
             much faster it was is in the check `faster_equivalents` of the run.
+        replay: The newest replay of recorded requests on it; None where there was none.
     """
 
     goal: str
@@ -151,6 +153,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     packages: int
     checks: tuple[CheckResult, ...]
     stand_ins: dict[str, dict[str, StandIn]]
+    replay: ReplayShown | None
     made_in: RunShown | None
 
 
@@ -386,6 +389,7 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
     with workspace.ledger.read() as conn:
         release = releases.get(conn, ref)
         live = releases.live(conn, ref.pipeline)
+        replayed = evidence.newest(conn, ref.pipeline, "replay", str(ref))
     manifest = read_manifest(release.manifest_digest, workspace)
     graph: Graph = manifest.graph
     return ReleaseShown(
@@ -399,5 +403,6 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         packages=len(manifest.environment.get("packages", {})),
         checks=manifest.checks,
         stand_ins=manifest.stand_ins if manifest.policy.serve.equivalents else {},
+        replay=None if replayed is None else read_replay(replayed),
         made_in=None if release.run_id is None else show_run(release.run_id, workspace),
     )
