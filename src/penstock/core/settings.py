@@ -76,7 +76,11 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engineer says about one pipeline, as far as it is part of a release."""
+    """What an engineer says about one pipeline, as far as it is part of a release.
+
+    Attributes:
+        require: Evidence that a release must have passed before it may be promoted.
+    """
 
     file: str | None = None
     schedule: str | None = None
@@ -89,6 +93,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
+    require: tuple[Literal["replay", "load", "drill"], ...] = ()
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
