@@ -8,34 +8,34 @@ from rich.console import Console
 from rich.text import Text
 
 from penstock.cli.app import CANCELLED
+from penstock.cli.load import ReleaseName, Slo
 from penstock.cli.options import HERE, AsJson, Project, Quiet
 from penstock.cli.tables import grid, indented, open_console, state_text, write_json
+from penstock.core.errors import InputError
 from penstock.core.settings import parse_duration
 from penstock.project.capacity.drill import DrillOptions
 from penstock.project.capacity.drill import drill as do_drill
 from penstock.project.capacity.keeping import keep
 from penstock.project.capacity.promises import promise_of
 from penstock.project.capacity.promises import said as promise_said
-from penstock.project.capacity.records import Drill
+from penstock.project.capacity.records import PARTS, Drill
+from penstock.project.capacity.words import drill_said
 from penstock.project.serving import served_release
 from penstock.project.workspace import open_workspace
 from penstock.serving.observe.events import log_events
 
 
 def drill(
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="Name, as movies, or one release, as movies@3.")
-    ] = None,
+    pipeline: ReleaseName = None,
     *,
-    slo: Annotated[
-        str | None, typer.Option(metavar="PROMISE", help="As p99=50ms; what penstock.toml promises when left out.")
-    ] = None,
+    slo: Slo = None,
     workers: Annotated[int, typer.Option(min=2, max=256, help="Processes that answer; one of them is killed.")] = 2,
     rate: Annotated[
         float | None, typer.Option(min=0.1, help="Requests a second; that of the busiest minute when left out.")
     ] = None,
     seconds: Annotated[str, typer.Option("--for", metavar="TIME", help="How long each stretch of load lasts.")] = "5s",
     function: Annotated[str | None, typer.Option(help="Only this serve function.")] = None,
+    part: Annotated[str | None, typer.Option(help=f"Only these, separated by commas: {', '.join(PARTS)}.")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     project: Project = HERE,
@@ -57,8 +57,9 @@ def drill(
         release = served_release(pipeline, workspace)
         promise = promise_of(workspace.settings.policy(release.pipeline), slo)
         options = DrillOptions(
-            promise=promise, workers=workers, seconds=parse_duration(seconds), rate_per_s=rate, function=function
-        )
+            promise=promise, workers=workers, seconds=parse_duration(seconds), rate_per_s=rate, function=function,
+            parts=_parts(part),
+        )  # fmt: skip
 
         def tell(now: str) -> None:
             if not quiet:
@@ -76,6 +77,14 @@ def drill(
     return 0 if found.passed else 3
 
 
+def _parts(text: str | None) -> tuple[str, ...]:
+    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PARTS]
+    if unknown or not names:
+        raise InputError(f"There is no part {', '.join(unknown)!r} of a drill.", hint=f"say some of {', '.join(PARTS)}")
+    return tuple(name for name in PARTS if name in names)
+
+
 def print_drill(console: Console, found: Drill) -> None:
     """Print each part with what was expected and found."""
     for part in found.parts:
@@ -88,7 +97,6 @@ def print_drill(console: Console, found: Drill) -> None:
         ]
         console.print(indented(grid("left", "whole", "fold", "fold"), rows))
     console.print()
-    failed = [part.name for part in found.parts if not part.passed]
-    said = "passed the drill" if found.passed else f"FAILED the drill ({', '.join(failed) or 'broken off'})"
+    said = drill_said(found)
     about = f" at {found.rate_per_s:,.4g} requests a second, {found.workers} workers, {promise_said(found.promise)}."
-    console.print(Text(f"{found.release} {said}", style="bold").append(about, style="not bold"), soft_wrap=True)
+    console.print(Text(said, style="bold").append(about, style="not bold"), soft_wrap=True)

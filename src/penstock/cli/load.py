@@ -26,17 +26,19 @@ from penstock.project.workspace import open_workspace
 from penstock.serving.load.promise import Step
 from penstock.serving.observe.events import log_events
 
+ReleaseName = Annotated[
+    str | None, typer.Argument(metavar="[PIPELINE]", help="Name, as movies, or one release, as movies@3.")
+]
+Slo = Annotated[
+    str | None, typer.Option(metavar="PROMISE", help="As p99=50ms; what penstock.toml promises when left out.")
+]
 _VERDICTS = {"holds": "green", "breaks": "bold red", "unsure": "yellow", "generator": "yellow"}
 
 
 def load(
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="Name, as movies, or one release, as movies@3.")
-    ] = None,
+    pipeline: ReleaseName = None,
     *,
-    slo: Annotated[
-        str | None, typer.Option(metavar="PROMISE", help="As p99=50ms; what penstock.toml promises when left out.")
-    ] = None,
+    slo: Slo = None,
     failed: Annotated[
         float | None, typer.Option(min=0.0001, max=0.5, help="Share that may fail, be refused or get the fallback.")
     ] = None,

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from penstock.cli.evidence import print_checks, print_failures, print_quality
+from penstock.cli.evidence import print_checks, print_failures, print_kept, print_quality
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.cli.tables import first_line, grid, open_console, seconds, size, state_text, when, why, write_json
 from penstock.core.clock import Clock
@@ -232,6 +232,7 @@ def _print_release(found: ReleaseShown, clock: Clock) -> None:
         if value:
             table.add_row("", Text(name, style="dim"), value)
     console.print(table)
+    print_kept(console, found.evidence, clock.now())
     if found.made_in is None:
         print_checks(console, found.checks, is_long=True)
     else:

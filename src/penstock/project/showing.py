@@ -17,7 +17,8 @@ from penstock.project.quality import Quality, recorded_quality
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.environment import lock_text
 from penstock.releases.manifest import StandIn
-from penstock.store.ledger import attempts, checks, recovery, releases, runs
+from penstock.store.ledger import attempts, checks, evidence, recovery, releases, runs
+from penstock.store.ledger.evidence import Evidence
 
 # Newest runs looked through for the names of pipelines when one is misspelt.
 _LOOKED_AT = 500
@@ -115,6 +116,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     Attributes:
         stand_ins: By serve function and argument: the faster equivalent of the model it takes, with its proof. How
             much faster it was is in the check `faster_equivalents` of the run.
+        evidence: The newest of each kind that was measured or shown of it afterwards.
     """
 
     goal: str
@@ -127,6 +129,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     checks: tuple[CheckResult, ...]
     stand_ins: dict[str, dict[str, StandIn]]
     made_in: RunShown | None
+    evidence: tuple[Evidence, ...] = ()
 
 
 def show_lock(reference: str, workspace: Workspace) -> str:
@@ -342,6 +345,7 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
     with workspace.ledger.read() as conn:
         release = releases.get(conn, ref)
         live = releases.live(conn, ref.pipeline)
+        kept = [evidence.newest(conn, ref.pipeline, kind, str(ref)) for kind in evidence.KINDS]
     manifest = read_manifest(release.manifest_digest, workspace)
     graph: Graph = manifest.graph
     return ReleaseShown(
@@ -356,4 +360,5 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         checks=manifest.checks,
         stand_ins=manifest.stand_ins if manifest.policy.serve.equivalents else {},
         made_in=None if release.run_id is None else show_run(release.run_id, workspace),
+        evidence=tuple(one for one in kept if one is not None),
     )

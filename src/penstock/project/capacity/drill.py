@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from penstock.project.capacity.apart import ServerApart
 from penstock.project.capacity.hostile import hostile_requests, send
 from penstock.project.capacity.measure import Bench, LoadOptions, bench, patience_of
 from penstock.project.capacity.promises import said as promise_said
-from penstock.project.capacity.records import Drill, Expectation, Part
+from penstock.project.capacity.records import PARTS, Drill, Expectation, Part
 from penstock.project.capacity.traffic import traffic_of
 from penstock.project.serving import routes_of
 from penstock.project.workspace import Workspace, read_manifest
@@ -46,6 +46,7 @@ class DrillOptions(Record, frozen=True, kw_only=True):
         seconds: How long each stretch of load lasts.
         rate_per_s: The steady rate; that of the busiest minute when None, or a share of what the server can do.
         function: Only this serve function.
+        parts: Only these parts; a drill that passes has them all.
     """
 
     promise: Promise
@@ -53,6 +54,7 @@ class DrillOptions(Record, frozen=True, kw_only=True):
     seconds: float = 5.0
     rate_per_s: float | None = None
     function: str | None = None
+    parts: tuple[str, ...] = PARTS
 
     @property
     def load(self) -> LoadOptions:
@@ -102,16 +104,33 @@ def _parts(
             tell("asking without a pause, to know what it can do")
             rate[0] = _steady(found, release, workspace)
         ids: set[str] = set()
-        tell(f"shape: {rate[0]:,.4g} requests a second, then {_BURST} times as many")
-        yield _guarded("shape", lambda: _shape(found, options, rate[0], ids))
-        tell("bad requests: broken, of wrong types, at the edge of types")
-        yield _guarded("bad requests", lambda: _bad(found, release, workspace, options))
-        tell("kill: a worker dies under load")
-        yield _guarded("kill", lambda: _kill(found, options, rate[0], ids))
-    tell(f"slow store: each sync of the prediction log takes {_SLOW_MS} ms")
-    yield _guarded("slow store", lambda: _under(_slow(workspace, release), release, workspace, options, rate=rate[0]))
-    tell("clock: the clock jumps ahead by a day, then back by an hour")
-    yield _guarded("clock", lambda: _clock(release, workspace, options, rate[0]))
+        yield from _done(
+            options,
+            tell,
+            {
+                "shape": lambda: _shape(found, options, rate[0], ids),
+                "bad requests": lambda: _bad(found, release, workspace, options),
+                "kill": lambda: _kill(found, options, rate[0], ids),
+            },
+        )
+    slow, clock = _slow(workspace, release), _clock()
+    yield from _done(
+        options,
+        tell,
+        {
+            "slow store": lambda: _under(slow, release, workspace, options, rate=rate[0]),
+            "clock": lambda: _under(clock, release, workspace, options, rate=rate[0]),
+        },
+    )
+
+
+def _done(
+    options: DrillOptions, tell: Callable[[str], None], parts: Mapping[str, Callable[[], Part]]
+) -> Iterator[Part]:
+    for name, do in parts.items():
+        if name in options.parts:
+            tell(f"{name} ...")
+            yield _guarded(name, do)
 
 
 def _guarded(name: str, do: Callable[[], Part]) -> Part:
@@ -267,10 +286,10 @@ def _slow(workspace: Workspace, release: Release) -> _Fault:
     return _Fault(name="slow store", did=did, points=(point,), keeps_promise=not waits)
 
 
-def _clock(release: Release, workspace: Workspace, options: DrillOptions, rate: float) -> Part:
+def _clock() -> _Fault:
     points = (f"clock:ahead:{_JUMP_AT}", f"clock:back:{_JUMP_AT}")
     did = "The clock of the server's processes jumped ahead by a day and, on another server, back by an hour."
-    return _under(_Fault(name="clock", did=did, points=points), release, workspace, options, rate=rate)
+    return _Fault(name="clock", did=did, points=points)
 
 
 def _under(fault: _Fault, release: Release, workspace: Workspace, options: DrillOptions, *, rate: float) -> Part:

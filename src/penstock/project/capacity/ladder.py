@@ -2,10 +2,9 @@
 
 from penstock.core.records import Record
 from penstock.project.capacity.records import FILL, Load, Needs, needs_of
+from penstock.project.capacity.traffic import PEAK
 
 USERS = (1, 100, 10_000, 1_000_000)
-# Where there is no traffic to learn it from: the busiest minute of a day beside its mean.
-_PEAK = 3.0
 _DAY_S = 86_400.0
 
 
@@ -33,7 +32,7 @@ def ladder(load: Load, *, per_user: float) -> tuple[Rung, ...]:
         load: What was measured.
         per_user: Requests of one user a day.
     """
-    peak = load.peak_factor or _PEAK
+    peak = load.peak_factor or PEAK
     return tuple(_rung(users, users * per_user / _DAY_S * peak, load) for users in USERS)
 
 

@@ -15,6 +15,8 @@ _DAYS = 90
 # Fewer days than this show no trend, whatever they are.
 _FEWEST_DAYS = 7
 _FAR_DAYS = 3650
+# Where there is no traffic to learn it from: the busiest minute of a day beside its mean.
+PEAK = 3.0
 
 
 class Day(Record, frozen=True, kw_only=True):

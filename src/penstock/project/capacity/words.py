@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from penstock.project.capacity.promises import said as promise_said
-from penstock.project.capacity.records import Load
+from penstock.project.capacity.records import Drill, Load
 from penstock.serving.load.promise import Step
 
 _VERDICTS = {
@@ -59,6 +59,14 @@ def knee_said(load: Load) -> str:
     step = load.at_knee
     cpu = "" if step is None or step.cpu_us is None else f", {step.cpu_us:,.0f} us of CPU each"
     return f"{load.release} keeps {promise} up to {_rate(knee.rate_per_s)} requests a second{above}; {on}{cpu}."
+
+
+def drill_said(drill: Drill) -> str:
+    """Return whether a release passed its drill, and what it did not."""
+    failed = [part.name for part in drill.parts if not part.passed]
+    if failed:
+        return f"{drill.release} FAILED the drill ({', '.join(failed)})"
+    return f"{drill.release} passed {'the drill' if drill.passed else 'a part of the drill'}"
 
 
 def _for_whom(load: Load) -> Iterator[str]:

@@ -105,7 +105,7 @@ class Outcomes:
     @property
     def is_fallback(self) -> npt.NDArray[np.bool_]:
         """Which the fallback answered."""
-        return np.greater(self.marks & FALLBACK, 0)
+        return np.equal(self.marks & FALLBACK, FALLBACK)
 
     def between(self, start_s: float, end_s: float) -> "Outcomes":
         """Return those that were due in a stretch of time."""
