@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -89,8 +88,10 @@ def _kept_text(one: Evidence) -> str:
         return ""
     words, records = (import_quickly(f"penstock.project.capacity.{name}") for name in ("words", "records"))
     if one.kind == "load":
-        return str(words.knee_said(msgspec.convert(one.figures, records.Load)))
-    return str(words.drill_said(msgspec.convert(one.figures, records.Drill)))
+        load = records.load_of(one.figures)
+        return "" if load is None else str(words.knee_said(load))
+    drill = records.drill_of(one.figures)
+    return "" if drill is None else str(words.drill_said(drill))
 
 
 def print_failures(console: Console, failures: Mapping[str, Failure]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from penstock.core.records import Record
-from penstock.project.capacity.records import Drill, Load
+from penstock.project.capacity.records import Drill, Load, load_of
 from penstock.project.moving import person
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import evidence
@@ -84,11 +84,4 @@ def newest_load(release: str, pipeline: str, workspace: Workspace) -> Load | Non
     """Return the newest load test of a release; None without one."""
     with workspace.ledger.read() as conn:
         found = evidence.newest(conn, pipeline, "load", release)
-    return None if found is None else msgspec.convert(found.figures, Load)
-
-
-def newest_drill(release: str, pipeline: str, workspace: Workspace) -> Drill | None:
-    """Return the newest drill of a release; None without one."""
-    with workspace.ledger.read() as conn:
-        found = evidence.newest(conn, pipeline, "drill", release)
-    return None if found is None else msgspec.convert(found.figures, Drill)
+    return None if found is None else load_of(found.figures)

@@ -26,6 +26,8 @@ from penstock.store.ledger.releases import Release
 _ALONE_S, _TOGETHER_S, _SETTLE_S = 1.0, 1.5, 0.3
 _FEWEST_ALONE, _MOST_ALONE_S = 30, 10.0
 _TOGETHER = 8
+# A rate is held for this many times the promise: what is too much grows into lateness only with time.
+_LONG = 15
 _WARM_SHARE, _WARM_MOST_S = 0.1, 1.0
 _CONNECTIONS = (64, 1024)
 
@@ -36,7 +38,7 @@ class LoadOptions(Record, frozen=True, kw_only=True):
     Attributes:
         workers: Processes that answer.
         generators: Processes that ask.
-        step_s: How long each rate is held at least; longer where it takes longer to be sure.
+        step_s: How long each rate is held at least; longer where it takes longer to be sure, or the promise is long.
         longest_s: How long one is held at most.
         budget_s: No rate is tried any more after this.
         most_per_s: No rate above this is tried.
@@ -137,7 +139,7 @@ class Bench:
         """Hold a rate and return what came of it, without its beginning: queues are empty then."""
         options = self.options
         needed_s = 1.15 * options.promise.needed / rate_per_s
-        seconds = min(max(options.step_s, needed_s), options.longest_s)
+        seconds = min(max(options.step_s, needed_s, _LONG * options.promise.within_s), options.longest_s)
         warm_s = min(_WARM_SHARE * seconds, _WARM_MOST_S)
         before_s = self.server.cpu_s()
         found = self.ask(Phase(rate_per_s, seconds + warm_s), gives_up=True)

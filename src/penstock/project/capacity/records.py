@@ -2,12 +2,17 @@
 
 import math
 from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
 
 from penstock.core.records import Record
 from penstock.project.capacity.traffic import Forecast
 from penstock.serving.load.knee import Knee
 from penstock.serving.load.promise import Promise, Step
 from penstock.serving.load.queueing import ServiceTime
+
+T = TypeVar("T")
 
 # Servers are planned to be no fuller than this, so that one of them may be away for a moment.
 FILL = 0.8
@@ -147,3 +152,20 @@ class Drill(Record, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether every part was done and passed."""
         return self.is_whole and {part.name for part in self.parts} == set(PARTS) and all(p.passed for p in self.parts)
+
+
+def load_of(figures: dict[str, Any]) -> Load | None:
+    """Return a load test from the figures of its evidence; None where another version wrote others."""
+    return _read(figures, Load)
+
+
+def drill_of(figures: dict[str, Any]) -> Drill | None:
+    """Return a drill from the figures of its evidence; None where another version wrote others."""
+    return _read(figures, Drill)
+
+
+def _read(figures: dict[str, Any], kind: type[T]) -> T | None:
+    try:
+        return msgspec.convert(figures, kind)
+    except msgspec.ValidationError:
+        return None

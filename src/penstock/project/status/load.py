@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-import msgspec
-
 from penstock.core.lazy import import_quickly
 from penstock.monitoring.findings import Kind
 from penstock.project.status.facts import MONTH, Facts
@@ -32,12 +30,13 @@ def load(facts: Facts) -> Answer:
 
 def _capacity(facts: Facts) -> Iterator[Line]:
     """Yield where the live release breaks, and when it will be asked for more than that."""
-    if facts.load is None:
+    # What a load test consists of needs numpy, which is loaded only where there is one.
+    records = None if facts.load is None else import_quickly("penstock.project.capacity.records")
+    measured = None if facts.load is None or records is None else records.load_of(facts.load.figures)
+    if facts.load is None or measured is None:
         missing = "how much more it can take"
         yield unknown(missing, "measure it once", f"penstock load {facts.pipeline}{_slo(facts)}")
         return
-    # What a load test consists of needs numpy, which is loaded only where there is one.
-    measured = msgspec.convert(facts.load.figures, import_quickly("penstock.project.capacity.records").Load)
     said = import_quickly("penstock.project.capacity.words").knee_said(measured).rstrip(".")
     knee, peak = measured.knee.rate_per_s, _peak(facts, measured.busiest_per_s)
     verdict: Verdict = "fine" if facts.load.passed else "look"
@@ -86,7 +85,9 @@ def _peak(facts: Facts, measured_per_s: float | None) -> float | None:
 def _drilled(facts: Facts) -> Iterator[Line]:
     if facts.drill is None:
         return
-    drill = msgspec.convert(facts.drill.figures, import_quickly("penstock.project.capacity.records").Drill)
+    drill = import_quickly("penstock.project.capacity.records").drill_of(facts.drill.figures)
+    if drill is None:
+        return
     said = import_quickly("penstock.project.capacity.words").drill_said(drill)
     yield Line(
         verdict="fine" if facts.drill.passed else "look",

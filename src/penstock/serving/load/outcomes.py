@@ -105,7 +105,8 @@ class Outcomes:
     @property
     def is_fallback(self) -> npt.NDArray[np.bool_]:
         """Which the fallback answered."""
-        return np.equal(self.marks & FALLBACK, FALLBACK)
+        found: npt.NDArray[np.bool_] = (self.marks & FALLBACK) == FALLBACK
+        return found
 
     def between(self, start_s: float, end_s: float) -> "Outcomes":
         """Return those that were due in a stretch of time."""
