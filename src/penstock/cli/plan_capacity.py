@@ -7,9 +7,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from penstock.cli.load import ReleaseName
 from penstock.cli.options import HERE, AsJson, Project, Quiet
 from penstock.cli.tables import counted, grid, indented, open_console, state_text, write_json
 from penstock.core.errors import InputError
+from penstock.core.settings import parse_duration
 from penstock.project.capacity.measure import Told
 from penstock.project.capacity.plan import CONSUMERS, GRAINS, Answers, CapacityPlan, parse_rate
 from penstock.project.capacity.planning import Checked, check_plan, plan_for
@@ -28,9 +30,7 @@ _QUESTIONS = {
 
 
 def plan_capacity(
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="Name, as movies, or one release, as movies@3.")
-    ] = None,
+    pipeline: ReleaseName = None,
     *,
     consumer: Annotated[str | None, typer.Option(help=f"Who uses the answers: {', '.join(CONSUMERS)}.")] = None,
     rate: Annotated[str | None, typer.Option(help="Answers at the busiest time, as 200/s or 1000000/d.")] = None,
@@ -38,6 +38,7 @@ def plan_capacity(
     applications: Annotated[int | None, typer.Option(min=1, help="How many ask.")] = None,
     latency: Annotated[str | None, typer.Option(metavar="PROMISE", help="How soon, as p99=50ms.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Run the planned load, and compare.")] = False,
+    step: Annotated[str, typer.Option(help="How long --check holds each rate at least.")] = "4s",
     quiet: Quiet = False,
     as_json: AsJson = False,
     project: Project = HERE,
@@ -75,7 +76,7 @@ def plan_capacity(
         checked = None
         if check:
             _refuse_unchecked(plan)
-            checked, _ = check_plan(plan, service, release, workspace, tell=tell)
+            checked = check_plan(plan, service, release, workspace, tell=tell, step_s=parse_duration(step))
     if as_json:
         write_json({"plan": plan, "checked": checked, "agrees": None if checked is None else checked.agrees})
     else:

@@ -4,7 +4,6 @@ from penstock.core.records import Record
 from penstock.project.capacity.keeping import keep, newest_load
 from penstock.project.capacity.measure import LoadOptions, Tell, Told, bench, cores, measure_load
 from penstock.project.capacity.plan import Answers, CapacityPlan, make_plan
-from penstock.project.capacity.records import Load
 from penstock.project.workspace import Workspace
 from penstock.serving.load.knee import Knee
 from penstock.serving.load.outcomes import Phase
@@ -91,8 +90,14 @@ def plan_for(release: Release, answers: Answers, workspace: Workspace, tell: Tel
 
 
 def check_plan(
-    plan: CapacityPlan, service: ServiceTime, release: Release, workspace: Workspace, *, tell: Tell
-) -> tuple[Checked, Load]:
+    plan: CapacityPlan,
+    service: ServiceTime,
+    release: Release,
+    workspace: Workspace,
+    *,
+    tell: Tell,
+    step_s: float = 4.0,
+) -> Checked:
     """Hold the planned rate on real servers, find the knee, and compare both with the plan.
 
     More workers than this machine has cores are measured by their share: each is asked as much as in the plan.
@@ -103,6 +108,7 @@ def check_plan(
         release: Which release.
         workspace: The project.
         tell: Hears what is done now.
+        step_s: How long each rate is held at least.
 
     Raises:
         PenstockError: The release cannot be served.
@@ -110,7 +116,7 @@ def check_plan(
     workers = min(plan.workers, cores())
     rate = plan.answers.rate_per_s * workers / plan.workers
     promise = plan.answers.promise
-    options = LoadOptions(promise=promise, workers=workers)
+    options = LoadOptions(promise=promise, workers=workers, step_s=step_s)
     tell(Told(f"asking {rate:,.4g} requests a second, as planned for {workers} of {plan.workers} workers"))
     with bench(release, workspace, options) as found:
         found.ask(Phase(rate, 1.0))
@@ -139,4 +145,4 @@ def check_plan(
             decides=False,
         ),
     )
-    return Checked(workers=workers, rate_per_s=rate, step=step, compared=compared, knee=load.knee), load
+    return Checked(workers=workers, rate_per_s=rate, step=step, compared=compared, knee=load.knee)
