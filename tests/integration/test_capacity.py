@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from penstock.project.serving import served_release
 from penstock.serving.predictions.log import PredictionLog
 from penstock.serving.predictions.reading import predictions_frame
 from penstock.serving.predictions.records import LOAD_CONSUMER, LogEntry
-from project_folder import Project
+from project_folder import COMMAND, Project
 from serve_command import serving
 
 TOOK_S = 0.02
@@ -53,9 +55,18 @@ FLOW = f"""
     def answer(mean: dict[str, float], *, x: float) -> float:
         time.sleep({TOOK_S})
         return mean["mean"] + min(x, 1e12)
+
+
+    @steady.fallback(deadline_ms=500)
+    def guess(*, x: float) -> float:
+        return 0.0
 """
-FRAIL = FLOW.replace("steady", "frail").replace(
-    f"time.sleep({TOOK_S})", "time.sleep(0.4 if x == 2.0 else 0.001)\n        if x == -1.0:\n            os.abort()"
+FRAIL = (
+    FLOW.partition("    @steady.fallback")[0]
+    .replace("steady", "frail")
+    .replace(
+        f"time.sleep({TOOK_S})", "time.sleep(0.4 if x == 2.0 else 0.001)\n        if x == -1.0:\n            os.abort()"
+    )
 )
 POLICY = """
     [steady]
@@ -164,6 +175,7 @@ def test_a_sound_release_passes_the_drill_and_may_be_promoted(project: Project) 
     done = project.command("drill", "steady", "--slo", "p90=1500ms", "--for", "1s", "--rate", "15", "--json")
     found = told(done, 0)
     parts = {part["name"]: part for part in found["parts"]}
+    assert any("later than the deadline" in one["expected"] for one in parts["shape"]["expectations"])
     assert list(parts) == ["shape", "bad requests", "kill", "slow store", "clock"]
     logged = [one for part in parts.values() for one in part["expectations"] if "prediction log" in one["expected"]]
     assert len(logged) == 4, "after the kill, the slow disk, and both jumps"
@@ -181,6 +193,38 @@ def test_a_release_with_planted_weaknesses_fails_the_drill_by_them(project: Proj
     assert any("late in silence" in one.expected for one in failed)
     assert any("no worker dies" in one.expected for one in failed)
     assert any("x is -1.0: no answer" in one.found for one in failed)
+
+
+def test_broken_off_what_was_measured_is_kept(project: Project, tmp_path: Path) -> None:
+    """L4: Ctrl-C in the middle of a load test ends its server and keeps the steps that were done."""
+    own = Project(Path(shutil.copytree(project.root, tmp_path / "own", symlinks=True)), "steady")
+    words = ("load", "steady", "--slo", "p60=120ms", "--failed", "0.2", "--step", "1s", "--most", "8")
+    with subprocess.Popen([*COMMAND, *words], cwd=own.root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("asked ") for line in process.stdout), "one step was done"
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+        code = process.wait()
+    if "broken off" in said:  # else it had just come to its end
+        assert code == 130
+    shown = told(own.command("show", "steady@1", "--json"), 0)
+    [kept] = shown["evidence"]
+    assert kept["figures"]["steps"]
+    assert kept["figures"]["is_whole"] == ("broken off" not in said)
+    assert kept["passed"] == kept["figures"]["is_whole"]
+    assert not list((own.root / ".penstock" / "tmp").glob("load-*"))
+
+
+def test_a_server_elsewhere_is_not_loaded(project: Project) -> None:
+    """L4: only a server on this machine that serves the release is asked; anything else is refused with the reason."""
+    for url, reason in {
+        "http://example.com": "not a server on this machine",
+        "ftp://127.0.0.1": "not a server on this machine",
+        "http://127.0.0.1:9": "Nothing answers",
+    }.items():
+        done = project.command("load", "steady", "--url", url)
+        assert done.returncode == 2
+        assert reason in done.stderr
 
 
 def test_requests_are_those_that_callers_asked(project: Project, tmp_path: Path) -> None:

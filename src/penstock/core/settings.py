@@ -76,11 +76,7 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engineer says about one pipeline, as far as it is part of a release.
-
-    Attributes:
-        require: Evidence that a release must have passed before it may be promoted.
-    """
+    """What an engineer says about one pipeline, as far as it is part of a release."""
 
     file: str | None = None
     schedule: str | None = None
@@ -93,7 +89,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
-    require: tuple[Literal["replay", "load", "drill"], ...] = ()
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +182,8 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         upstream: Pipelines whose releases retrain this one.
         explore: Share of questions, 0 to 1, that the fallback answers although the model could, to learn what the model
             itself never shows; the log marks them with the variant "explore".
+        require: Evidence that a release must have passed before it may be promoted. A release does not say itself what
+            it has to show.
     """
 
     retrain_on: tuple[Literal["new_data", "drift", "quality", "stale"], ...] = ("new_data", "drift", "quality", "stale")
@@ -206,6 +203,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cost: Cost = Cost()
     economics: Economics = Economics()
     alerts: AlertPolicy = AlertPolicy()
+    require: tuple[Literal["replay", "load", "drill"], ...] = ()
 
     @property
     def window_s(self) -> float:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import polars as pl
 
-from penstock.core.errors import StepError
+from penstock.core.errors import InputError, StepError
 from penstock.project.asking import refused
 from penstock.project.workspace import Workspace, read_manifest, released_code
+from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.serving.predictions.reading import predictions_frame
 from penstock.serving.processes.apart import ApartOrder, ApartReply
 from penstock.store.ledger.releases import Release
@@ -99,11 +101,15 @@ class ServerApart:
             process.kill()
             process.wait()
 
-    def kept_ids(self) -> set[str]:
-        """Return the ids of all predictions that it kept; those of a stopped server are whole."""
+    def kept(self) -> pl.LazyFrame:
+        """Return the predictions that it kept; those of a stopped server are whole."""
         if self._home is None:
             raise ValueError("what another server kept is not for this one to read")
-        frame = predictions_frame(self._home, self._pipeline, with_load=True).select("prediction_id").collect()
+        return predictions_frame(self._home, self._pipeline, with_load=True)
+
+    def kept_ids(self) -> set[str]:
+        """Return the ids of all predictions that it kept."""
+        frame = self.kept().select("prediction_id").collect()
         return {str(made).partition("-")[0] for made in frame["prediction_id"]}
 
     def events(self) -> str:
@@ -156,6 +162,28 @@ def served_apart(
                 yield server
             finally:
                 server.stop()
+
+
+def server_at(url: str, release: Release) -> ServerApart:
+    """Return a server that somebody else started on this machine.
+
+    Raises:
+        InputError: It is on another machine, does not answer, or serves another release.
+    """
+    host = httpx.URL(url).host if url.startswith("http://") else ""
+    if host not in LOOPBACK_NAMES:
+        raise InputError(
+            f"--url {url!r} is not a server on this machine.",
+            hint="load tests are for loopback addresses alone, as http://127.0.0.1:8000",
+        )
+    try:
+        served = httpx.get(f"{url.rstrip('/')}/readyz", timeout=10).json().get("release")
+    except (httpx.HTTPError, ValueError) as error:
+        message = f"Nothing answers as a server of Penstock does at {url!r}: {error or type(error).__name__}."
+        raise InputError(message, hint="start one: penstock serve") from error
+    if served != str(release.ref):
+        raise InputError(f"{url!r} serves {served}, not {release.ref}.", hint=f"say penstock load {served} --url {url}")
+    return ServerApart(url.rstrip("/"), None, None, release.pipeline)
 
 
 @contextlib.contextmanager

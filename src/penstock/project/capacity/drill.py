@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import polars as pl
 
 from penstock.core.errors import PenstockError
 from penstock.core.process import is_running
@@ -36,6 +37,8 @@ _BREAKING_S, _LOOK_S = 0.1, 0.005
 _SLOW_MS = 300
 _JUMP_AT = 50
 _HOSTILE_S = 60.0
+# An answer is later than its deadline when it took this many times as long: threads do not stop on the dot.
+_LATE = 2.0
 
 
 class DrillOptions(Record, frozen=True, kw_only=True):
@@ -99,6 +102,7 @@ def _parts(
     release: Release, workspace: Workspace, options: DrillOptions, *, rate: list[float], tell: Callable[[str], None]
 ) -> Iterator[Part]:
     tell(f"starting a server of {release.ref}")
+    deadlines = _deadlines(release, workspace)
     with bench(release, workspace, options.load) as found:
         if not rate[0]:
             tell("asking without a pause, to know what it can do")
@@ -108,7 +112,7 @@ def _parts(
             options,
             tell,
             {
-                "shape": lambda: _shape(found, options, rate[0], ids),
+                "shape": lambda: _shape(found, options, rate[0], ids=ids, deadlines=deadlines),
                 "bad requests": lambda: _bad(found, release, workspace, options),
                 "kill": lambda: _kill(found, options, rate[0], ids),
             },
@@ -149,7 +153,7 @@ def _steady(found: Bench, release: Release, workspace: Workspace) -> float:
     return max(1.0, min(wanted, _MOST_SHARE * able))
 
 
-def _shape(found: Bench, options: DrillOptions, rate: float, ids: set[str]) -> Part:
+def _shape(found: Bench, options: DrillOptions, rate: float, *, ids: set[str], deadlines: Mapping[str, float]) -> Part:
     seconds, burst_s = options.seconds, min(2.0, options.seconds)
     asked = found.ask(Phase(rate, seconds), Phase(_BURST * rate, burst_s), Phase(rate, 2 * seconds), keeps_ids=True)
     ids |= set(asked.ids)
@@ -165,6 +169,7 @@ def _shape(found: Bench, options: DrillOptions, rate: float, ids: set[str]) -> P
         expectations=(
             _keeps(steady, options.promise, "before the burst"),
             _marked(burst, options.promise),
+            *_by_deadline(found.server, deadlines, options.promise),
             _no_errors(asked),
             _keeps(after, options.promise, f"{seconds:g} s after the burst"),
         ),
@@ -327,6 +332,34 @@ def _marked(found: Outcomes, promise: Promise) -> Expectation:
     return Expectation(
         expected=f"in the burst nothing is late in silence: answered within {patience_s:g} s, by the fallback, or 503",
         found=f"{int(late.sum()):,} of {len(found.due):,} were; {fallbacks:,} by the fallback, {again:,} with 503",
+        passed=low <= promise.failed,
+    )
+
+
+def _deadlines(release: Release, workspace: Workspace) -> dict[str, float]:
+    """Return the deadline of each serve function that has one, in microseconds."""
+    nodes = read_manifest(release.manifest_digest, workspace).graph.nodes
+    return {
+        serve: 1000 * float(node.options["deadline_ms"])
+        for node in nodes
+        if node.role == "fallback" and node.options.get("deadline_ms")
+        for serve in node.options.get("serves", ())
+    }
+
+
+def _by_deadline(server: ServerApart, deadlines: Mapping[str, float], promise: Promise) -> Iterator[Expectation]:
+    """Expect that what a function with a deadline does not say in time its fallback says, or a 503."""
+    if not deadlines:
+        return
+    rows = server.kept().filter(pl.col("serve").is_in(list(deadlines))).collect()
+    took_us = rows["timings"].str.json_path_match("$.answer_us").cast(pl.Float64)
+    allowed_us = _LATE * rows["serve"].replace_strict(deadlines, return_dtype=pl.Float64)
+    late = (rows["error"].is_null() & (took_us > allowed_us)).fill_null(value=False).to_numpy()
+    low, _ = share_bounds(late, np.arange(len(late), dtype=float))
+    fallbacks = int(rows["fallback"].sum())
+    yield Expectation(
+        expected="what comes later than the deadline comes from the fallback, or is refused",
+        found=f"{int(late.sum()):,} of {len(late):,} were later and did not; {fallbacks:,} came from the fallback",
         passed=low <= promise.failed,
     )
 

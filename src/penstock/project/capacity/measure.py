@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.records import Record
-from penstock.project.capacity.apart import ServerApart, served_apart
+from penstock.project.capacity.apart import ServerApart, served_apart, server_at
 from penstock.project.capacity.records import Load, needs_of
 from penstock.project.capacity.requests import Requests, refuse_wrong, requests_of
 from penstock.project.capacity.traffic import forecast, traffic_of
@@ -187,8 +187,7 @@ def bench(release: Release, workspace: Workspace, options: LoadOptions, *, fault
     requests = requests_of(release, workspace, function=options.function)
     with Generators(options.generators) as generators:
         if options.url is not None:
-            server = ServerApart(options.url, None, None, release.pipeline)
-            yield Bench(server, generators, requests, options=options)
+            yield Bench(server_at(options.url, release), generators, requests, options=options)
             return
         with served_apart(release, workspace, workers=options.workers, fault=fault) as server:
             yield Bench(server, generators, requests, options=options)
