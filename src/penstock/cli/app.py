@@ -55,6 +55,11 @@ COMMANDS = {
     "outcomes": Entry("penstock.cli.truth:outcomes", "Join the truth to predictions now."),
     "batch": Entry("penstock.cli.batch:batch", "Answer every row of files or a dataset with a release."),
     "stream": Entry("penstock.cli.stream:stream", "Answer rows as they come: a directory, a dataset, lines, a broker."),
+    "load": Entry("penstock.cli.load:load", "Find the highest rate at which a release keeps its promise."),
+    "plan-capacity": Entry(
+        "penstock.cli.plan_capacity:plan_capacity", "Say how to serve, by five answers; and what it costs."
+    ),
+    "drill": Entry("penstock.cli.drill:drill", "Put a release through a burst, a kill, a slow disk, bad requests."),
     "up": Entry("penstock.cli.up:up", "Keep pipelines fresh: look, judge, retrain, release, again and again."),
     "tick": Entry("penstock.cli.tick:tick", "Do once all that is due, and end."),
     "experiment": Entry("penstock.cli.experiment:experiment", "Compare releases on real traffic until it is decided."),

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from penstock.cli.evidence import print_checks, print_failures, print_quality
+from penstock.cli.evidence import print_checks, print_failures, print_kept, print_quality
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.cli.tables import (
     against_usual,
@@ -255,6 +255,7 @@ def _print_release(found: ReleaseShown, clock: Clock) -> None:
     console.print(table)
     if found.replay is not None:
         _print_replay(console, found.replay, clock)
+    print_kept(console, found.evidence, clock.now())
     if found.made_in is None:
         print_checks(console, found.checks, is_long=True)
     else:

@@ -243,6 +243,8 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         upstream: Pipelines whose releases retrain this one.
         explore: Share of questions, 0 to 1, that the fallback answers although the model could, to learn what the model
             itself never shows; the log marks them with the variant "explore".
+        require: Evidence that a release must have passed before it may be promoted. A release does not say itself what
+            it has to show.
     """
 
     serve: ServerPolicy = ServerPolicy()
@@ -264,6 +266,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cost: Cost = Cost()
     economics: Economics = Economics()
     alerts: AlertPolicy = AlertPolicy()
+    require: tuple[Literal["replay", "load", "drill"], ...] = ()
 
     @property
     def window_s(self) -> float:

@@ -343,7 +343,7 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome, replayed: Gat
         )
         if known is None:
             actor = str(RunRef(run.job.run_id))
-            take_up(conn, made.ref, run.job.policy, by=actor)
+            take_up(conn, made.ref, run.job.policy, by=actor, require=run.workspace.settings.policy(name).require)
             details = {"hash": made.hash, "compared_with": _compared_with(run)}
             events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
     faults.point("release_after_commit")
