@@ -1,7 +1,10 @@
 """What differs between two runs or releases: finds the manifests a person means, and has them compared."""
 
+import msgspec
+
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.refs import ReleaseRef, RunRef, parse_ref
+from penstock.project.consumers import breaches_of
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.compare import Difference, compare
 from penstock.store.ledger import releases, runs
@@ -33,7 +36,10 @@ def diff(workspace: Workspace, before: str | None = None, after: str | None = No
 def _compare(before: ReleaseRef | RunRef, after: ReleaseRef | RunRef, workspace: Workspace) -> Difference:
     one, other = (_manifest_digest(ref, workspace) for ref in (before, after))
     pair = (str(before), read_manifest(one, workspace)), (str(after), read_manifest(other, workspace))
-    return compare(*pair, workspace.blobs)
+    found = compare(*pair, workspace.blobs)
+    (_, a), (_, b) = pair
+    broken = breaches_of(workspace, a, b) if a.pipeline == b.pipeline else []
+    return msgspec.structs.replace(found, breaches=tuple(broken))
 
 
 def _manifest_digest(ref: ReleaseRef | RunRef, workspace: Workspace) -> str:

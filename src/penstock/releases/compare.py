@@ -10,6 +10,7 @@ from penstock.core.digest import canonical_json, digest_value
 from penstock.core.records import Interval, Record
 from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import texts
+from penstock.releases.contract import Breach
 from penstock.releases.manifest import Example, Manifest
 from penstock.releases.rows import Judged, PredictionChange, compare_rows
 from penstock.store.blobs import Blobs
@@ -51,6 +52,7 @@ class Difference(Record, frozen=True, kw_only=True):
     Attributes:
         data: Versions, digests, columns and contracts of datasets, and the logical time.
         artifacts: Outputs whose bytes differ, by the first digits of their digests.
+        breaches: What registered applications cannot live with, from the one to the other.
     """
 
     before: str
@@ -64,6 +66,7 @@ class Difference(Record, frozen=True, kw_only=True):
     checks: tuple[ValueChange, ...]
     metrics: tuple[MetricChange, ...]
     predictions: tuple[PredictionChange, ...]
+    breaches: tuple[Breach, ...] = ()
 
     @property
     def is_empty(self) -> bool:
