@@ -30,6 +30,7 @@ _WHAT = {
     "lost": "the process of a retrain keeps dying",
     "look": "looking after it does not work",
     "slower": "it takes more than it did",
+    "rollout": "a candidate was taken back",
 }
 _NEXT = {
     "schema": "penstock why {ref}, then mend the source or the dataset function",
@@ -50,6 +51,7 @@ _NEXT = {
     "lost": "penstock show {run}, then grant the step more memory in penstock.toml",
     "look": "penstock doctor, then penstock tick",
     "slower": "penstock why {ref}, then penstock show {run}",
+    "rollout": "penstock rollouts {pipeline}, then penstock diff of the two releases",
 }
 
 
