@@ -184,3 +184,27 @@ def test_a_release_that_breaks_a_contract_is_refused_by_name(tmp_path: Path) -> 
     project.change("Movie(**row)", 'Movie(movie_id=row["movie_id"], title=row["title"])', "films.py")
     broken = [check.message for check in project.run().checks if check.name == "consumers_kept"]
     assert broken == ["it breaks website: recommend: score of the answer is gone"]
+
+
+def test_a_candidate_beside_the_live_release_asks_for_no_second_key(tmp_path: Path) -> None:
+    """Q58: who was let in is the same consumer, whichever release answers."""
+    project = Project(tmp_path)
+    project.write(FILMS, "films.py")
+    policy = '[films]\nrollout = ["50%", "100%"]\nhold = "1h"\n[films.serve]\nrequire_key = true\n'
+    project.write(policy, "penstock.toml")
+    assert project.run().release == "films@1"
+    key = registered(project, "website")
+    project.change("k: int = 10", "k: int = 9", "films.py")
+    assert project.run().release == "films@2"
+    with served(project) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        deadline, seen, user = time.monotonic() + _PATIENCE_S, set[str](), 0
+        while seen != {"films@1", "films@2"}:  # the worker beside takes its time to come
+            assert time.monotonic() < deadline, seen
+            user += 1
+            reply = client.post("/films/recommend", json={"user_id": user}, headers={"authorization": f"Bearer {key}"})
+            assert reply.status_code == 200, reply.text
+            seen.add(reply.json()["release"])
+        assert client.post("/films/recommend", json={"user_id": user}).status_code == 401
+    logged = predictions_frame(tmp_path / ".penstock", "films").collect()
+    assert set(logged["release"]) == {"films@1", "films@2"}
+    assert set(logged["consumer"]) == {"website"}

@@ -36,6 +36,7 @@ COMMANDS = {
     "runs": Entry("penstock.cli.look:runs", "List the newest runs."),
     "show": Entry("penstock.cli.look:show", "Show a run or a release with its evidence."),
     "diff": Entry("penstock.cli.diff:diff", "Compare two runs or releases: code, data, quality, predictions."),
+    "replay": Entry("penstock.cli.replay:replay", "Ask a candidate what users asked, and say which answers change."),
     "releases": Entry("penstock.cli.look:releases", "List the releases, and which is live."),
     "rollouts": Entry("penstock.cli.rollout:rollouts", "List rollouts, and what guards find of the one under way."),
     "promote": Entry("penstock.cli.rollout:promote", "Take a release to its next stage, or begin its rollout."),
@@ -54,6 +55,11 @@ COMMANDS = {
     "outcomes": Entry("penstock.cli.truth:outcomes", "Join the truth to predictions now."),
     "batch": Entry("penstock.cli.batch:batch", "Answer every row of files or a dataset with a release."),
     "stream": Entry("penstock.cli.stream:stream", "Answer rows as they come: a directory, a dataset, lines, a broker."),
+    "load": Entry("penstock.cli.load:load", "Find the highest rate at which a release keeps its promise."),
+    "plan-capacity": Entry(
+        "penstock.cli.plan_capacity:plan_capacity", "Say how to serve, by five answers; and what it costs."
+    ),
+    "drill": Entry("penstock.cli.drill:drill", "Put a release through a burst, a kill, a slow disk, bad requests."),
     "up": Entry("penstock.cli.up:up", "Keep pipelines fresh: look, judge, retrain, release, again and again."),
     "tick": Entry("penstock.cli.tick:tick", "Do once all that is due, and end."),
     "experiment": Entry("penstock.cli.experiment:experiment", "Compare releases on real traffic until it is decided."),

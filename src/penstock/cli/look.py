@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from penstock.cli.evidence import print_checks, print_failures, print_quality
+from penstock.cli.evidence import print_checks, print_failures, print_kept, print_quality
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.cli.tables import (
     against_usual,
     first_line,
     grid,
+    indented,
     open_console,
     seconds,
     size,
@@ -38,6 +39,7 @@ from penstock.project.showing import (
 )
 from penstock.project.showing import show as find_shown
 from penstock.project.workspace import open_workspace
+from penstock.releases.replay.records import ReplayShown
 
 StateName = Literal["running", "succeeded", "failed", "cancelled", "lost"]
 Filter = Annotated[str | None, typer.Argument(metavar="[PIPELINE]", help="Only those of this pipeline.")]
@@ -251,11 +253,29 @@ def _print_release(found: ReleaseShown, clock: Clock) -> None:
         if value:
             table.add_row("", Text(name, style="dim"), value)
     console.print(table)
+    if found.replay is not None:
+        _print_replay(console, found.replay, clock)
+    print_kept(console, found.evidence, clock.now())
     if found.made_in is None:
         print_checks(console, found.checks, is_long=True)
     else:
         console.print()
         _print_run(console, found.made_in, clock)
+
+
+def _print_replay(console: Console, found: ReplayShown, clock: Clock) -> None:
+    one = found.replay
+    console.print()
+    told = f"Recorded requests, replayed {when(found.at, clock.now())} by {found.by}"
+    console.print(Text(told, style="bold" if found.passed else "bold red"), soft_wrap=True)
+    console.print(f"  against {one.against}: {one.headline}", soft_wrap=True)
+    losses = {"answers lost": one.lost, "answers gained": one.gained}
+    rows = [(name, f"{count:,}", "") for name, count in losses.items() if count]
+    rows += [(s.name, f"{s.changed:,} of {s.n:,}", f"{s.lift:.1f} times") for s in one.slices if s.is_sure]
+    if rows:
+        console.print(indented(grid("left", "left", "right", "whole"), rows))
+    if one.examples:
+        console.print(f"  the largest: {', '.join(e.prediction_id for e in one.examples[:3])}", soft_wrap=True)
 
 
 def _name(one: Try) -> str:

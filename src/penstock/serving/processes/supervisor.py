@@ -429,7 +429,7 @@ class Supervisor:
                 otel=options.otel,
                 explore=options.explore,
                 side=side,
-                admission=options.admission,
+                admission=options.admission if side is None else None,  # who hands a request on has seen to it
             )
         )
         return worker

@@ -21,7 +21,7 @@ from penstock.serving.messages import Permission, Request
 from penstock.serving.refusals import DeniedError
 
 KIND = "serve"
-_NAME = b"x-penstock-consumer"
+_KEY, _NAME = b"authorization", b"x-penstock-consumer"
 _BEARER = b"bearer pst_"
 _PREFIX = 7  # of "Bearer "
 _MOST_KNOWN = 4096
@@ -146,7 +146,7 @@ class Consumers:
         Raises:
             DeniedError: 401 for a key that is not good, for none where one is needed, or for a name that has one.
         """
-        given = headers.get(b"authorization")
+        given = headers.get(_KEY)
         if given is not None and given[: len(_BEARER)].lower() == _BEARER:
             digest = hashlib.sha256(given).digest()
             return self._known.get(digest) or self._verified(given, digest)
@@ -177,7 +177,8 @@ class Consumers:
             return request
         self._charge(seat, permission)
         headers = request.headers | {_NAME: seat.header}
-        return Request(request.method, request.path, headers, request.body, request.query)
+        del headers[_KEY]  # nobody behind this door needs it, a worker with another release least of all
+        return Request(request.method, request.path, headers, request.body, request.query, request.variant)
 
     def admit_metadata(self, metadata: Mapping[str, str], permission: Permission) -> Mapping[str, str]:
         """Return the metadata of a gRPC call with the name of who asks; like `admit`."""
@@ -214,5 +215,5 @@ class Consumers:
         return seat
 
 
-_METADATA = frozenset({"authorization", _NAME.decode()})
+_METADATA = frozenset({_KEY.decode(), _NAME.decode()})
 _COUNTED = frozenset({"predict", "feedback"})
