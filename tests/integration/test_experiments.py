@@ -271,6 +271,7 @@ def test_the_command_plans_starts_tells_and_stops(world: World) -> None:
     assert json.loads(started.stdout)["plan"]["outcome"]["name"] == "watched", started.stderr
     status = world.project.command("experiment", "status")
     assert "flow/second  running" in status.stdout
+    assert "experiment second: running, begun" in world.project.command("status", "flow").stdout
     assert "watched: flow@2 over flow@1" in status.stdout
     stopped = world.project.command("experiment", "stop", "--reason", "wrong posters")
     assert "stopped: wrong posters" in stopped.stdout
