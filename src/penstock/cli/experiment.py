@@ -162,6 +162,9 @@ def _print_standing(found: Standing) -> None:
     console.print(found.said, soft_wrap=True)
     if found.look is not None:
         _print_look(console, found)
+    if not found.is_dealt:
+        live = found.plan.dealt[-1]
+        console.print(f"{live} is no longer live, so no key is dealt: put it live again, or stop.", style="bold yellow")
     if found.days_left is not None:
         console.print(f"It ends in {found.days_left:.1f} d at the latest.", style="dim")
     winner = found.verdict.winner if found.verdict is not None and found.verdict.kind == "wins" else None

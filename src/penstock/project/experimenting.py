@@ -19,7 +19,7 @@ from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.experiments.decide import Decision, Look, Verdict, Wait, decide
 from penstock.releases.experiments.plan import FALLBACK, MARGIN, Arm, Metric, Plan, Wanted, Wishes, make_plan
 from penstock.releases.experiments.words import plan_words, verdict_of
-from penstock.store.ledger import events, evidence, experiments, releases
+from penstock.store.ledger import events, evidence, experiments, releases, rollouts
 
 _HISTORY_DAYS = 28
 
@@ -65,6 +65,7 @@ class Standing(Record, frozen=True, kw_only=True):
         verdict: What it decided; None while it waits.
         look: What was seen at this look; None while it is planned.
         days_left: Until it ends at the latest.
+        is_dealt: False where another release is live than the one that was when it began: no key is dealt any more.
     """
 
     pipeline: str
@@ -78,6 +79,7 @@ class Standing(Record, frozen=True, kw_only=True):
     days_left: float | None = None
     crossed: int = 0
     without_key: int = 0
+    is_dealt: bool = True
 
 
 def plan_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Planned:
@@ -117,7 +119,7 @@ def plan_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Planne
         value=_value(outcome),
         cost=workspace.settings.policy(pipeline).cost.prediction,
     )
-    plan = make_plan(wishes, usual, salt=f"{pipeline}/{name}")
+    plan = make_plan(wishes, usual, salt=f"{pipeline}/{name}", dealt=_dealt(pipeline, asked.arms, workspace))
     return Planned(pipeline=pipeline, plan=plan, said=tuple(plan_words(plan)))
 
 
@@ -129,6 +131,13 @@ def start_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Plann
         NotFoundError: There is no such release or outcome.
     """
     planned = plan_experiment(pipeline, asked, workspace)
+    with workspace.ledger.read() as conn:
+        rollout = rollouts.opened(conn, pipeline)
+    if rollout is not None:
+        raise InputError(
+            f"The rollout of {rollout.ref} is under way.",
+            hint=f"let it end first, or take it back: penstock rollback {pipeline}",
+        )
     arms: list[dict[str, Any]] = msgspec.to_builtins(planned.plan.arms)
     with workspace.ledger.write() as conn:
         added = experiments.add(conn, pipeline, planned.plan.name, arms=arms, plan=msgspec.to_builtins(planned.plan))
@@ -152,7 +161,8 @@ def look_at_experiment(pipeline: str, name: str | None, workspace: Workspace) ->
     decision = decide(plan, seen, now)
     if isinstance(decision, Decision):
         return _conclude(found, plan, verdict_of(plan, decision, seen, now), workspace)
-    return msgspec.structs.replace(_standing(found, plan, decision), crossed=seen.crossed, without_key=seen.without_key)
+    standing = msgspec.structs.replace(_standing(found, plan, decision), is_dealt=_is_dealt(plan, pipeline, workspace))
+    return msgspec.structs.replace(standing, crossed=seen.crossed, without_key=seen.without_key)
 
 
 def stop_experiment(pipeline: str, name: str | None, workspace: Workspace, *, reason: str = "") -> Standing:
@@ -273,6 +283,20 @@ def _graph(pipeline: str, arms: Sequence[str], workspace: Workspace) -> Graph:
         return graphs[0]
     live = find_release(pipeline, workspace)
     return read_manifest(live.manifest_digest, workspace).graph
+
+
+def _dealt(pipeline: str, arms: Sequence[str], workspace: Workspace) -> tuple[str, ...]:
+    """Return the arms as `penstock serve` deals keys to them; empty where it cannot."""
+    with workspace.ledger.read() as conn:
+        live = releases.live(conn, pipeline)
+    others = [arm for arm in arms if live is None or arm != str(live.ref)]
+    if live is None or len(others) != 1 or len(arms) != 2 or others[0] == FALLBACK:
+        return ()
+    return (others[0], str(live.ref))
+
+
+def _is_dealt(plan: Plan, pipeline: str, workspace: Workspace) -> bool:
+    return not plan.dealt or _dealt(pipeline, [arm.name for arm in plan.arms], workspace) == plan.dealt
 
 
 def _outcome(graph: Graph, name: str | None) -> Node:

@@ -1,11 +1,11 @@
 """Reads from the prediction log who got which arm of an experiment, and what became of it, per key.
 
-One unit is one key: it belongs to the arm of its first answer whatever it got later (intention to treat), is measured
-over a fixed span from then on and counted once, when all truth about that span is known. Keys still being measured
+One unit is one key: it belongs to the arm it was dealt, whatever it got (intention to treat), is measured over a fixed
+span from its first answer on and counted once, when all truth about that span is known. Keys still being measured
 count nowhere: sums that grow after they were looked at break intervals that hold at every look (docs/adr/0023).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -16,10 +16,12 @@ from penstock.project.workspace import Workspace
 from penstock.releases.experiments.decide import Seen, Tally
 from penstock.releases.experiments.plan import DAY_S, MONTH_DAYS, Metric, Plan, Usual
 from penstock.serving.plane.plane import EXPLORE
+from penstock.serving.plane.split import arm_of
 from penstock.serving.predictions.outcomes import outcomes_frame
 from penstock.serving.predictions.reading import predictions_frame
 
 LOGGED = ("errors", "answer_ms")
+EXPERIMENT = "experiment"  # the variant of answers of the release that a server deals beside the live one
 _ID, _VALUE = "prediction_id", "value"
 _RECENT = timedelta(days=7)
 _DONE = pl.lit(value=True).alias("done")
@@ -54,9 +56,18 @@ class _Exposures:
         pipeline: Whose.
         span: What is measured.
         arm: The arm an answer belongs to; answers of none are left out.
+        deal: Says which arm a key was dealt; None takes that of its first answer.
     """
 
-    def __init__(self, workspace: Workspace, pipeline: str, span: Span, arm: pl.Expr) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        pipeline: str,
+        span: Span,
+        *,
+        arm: pl.Expr,
+        deal: Callable[[str], str] | None = None,
+    ) -> None:
         self._workspace, self._pipeline, self._span = workspace, pipeline, span
         rows = predictions_frame(workspace.home, pipeline, since=span.since, until=span.until)
         names = (_ID, "at", "key", _FAILED.alias("failed"), _TOOK_MS.alias("took_ms"))
@@ -65,11 +76,13 @@ class _Exposures:
         self.rows = mine.filter(pl.col("arm").is_not_null()).collect(engine="streaming")
         self.keyed = self.rows.filter(pl.col("key") != "")
         # Two answers of one moment are told apart by id, so that all who look agree on which was first.
-        self.first = (
-            self.keyed.sort("at", _ID)
-            .group_by("key", maintain_order=True)
-            .agg(pl.col("at").first().alias("first_at"), pl.col("arm").first(), pl.col("arm").n_unique().alias("arms"))
-        )
+        ordered = self.keyed.sort("at", _ID).group_by("key", maintain_order=True)
+        met = (pl.col("arm").first(), pl.col("arm").unique().alias("met"))
+        first = ordered.agg(pl.col("at").first().alias("first_at"), *met)
+        if deal is not None:
+            first = first.with_columns(pl.Series("arm", [deal(key) for key in first["key"]], dtype=pl.String))
+        others = pl.col("met").list.len() - pl.col("met").list.contains(pl.col("arm")).cast(pl.UInt32)
+        self.first = first.select("key", "first_at", "arm", (others > 0).alias("has_crossed"))
 
     def tallies(self, metric: Metric) -> dict[str, Tally]:
         """Return what a metric came to over the keys that are measured to the end, by arm."""
@@ -110,18 +123,27 @@ def seen_so_far(workspace: Workspace, pipeline: str, plan: Plan, *, started_at: 
     """Return what an experiment came to so far."""
     names = [arm.name for arm in plan.arms]
     variant, release = pl.col("variant"), pl.col("release")
-    # By its variant where that is an arm, as the fallback's is; without one by the release that answered. Other
-    # variants are no exposures: nobody saw a shadow's answer, and who explores was not dealt by this split.
-    arm = pl.when(variant.is_in(names)).then(variant).when((variant == "") & release.is_in(names)).then(release)
-    found = _Exposures(workspace, pipeline, Span(since=started_at, until=now, length_s=plan.span_s), arm)
+    # By its variant where that is an arm, as the fallback's is; else by the release that answered. Other variants are
+    # no exposures: nobody saw a shadow's answer, and who explores or meets a canary was not dealt by this split.
+    is_mine = variant.is_in(["", EXPERIMENT]) & release.is_in(names)
+    arm = pl.when(variant.is_in(names)).then(variant).when(is_mine).then(release)
+    span = Span(since=started_at, until=now, length_s=plan.span_s)
+    # What a server of ours dealt is known from the key: a request that the other release was too late for was dealt it.
+    found = _Exposures(workspace, pipeline, span, arm=arm, deal=_dealer(plan) if plan.dealt else None)
     return Seen(
         started_at=started_at,
         assigned=dict(found.first.group_by("arm").len().iter_rows()),
         tallies={metric.name: found.tallies(metric) for metric in plan.measured},
-        crossed=int((found.first["arms"] > 1).sum()),
+        crossed=int(found.first["has_crossed"].sum()),
         without_key=found.rows.height - found.keyed.height,
         keys_per_month=_keys_per_month(workspace, pipeline, now, plan.span_s),
     )
+
+
+def _dealer(plan: Plan) -> Callable[[str], str]:
+    share = {arm.name: arm.share for arm in plan.arms}
+    shares = [share[name] for name in plan.dealt]
+    return lambda key: plan.dealt[arm_of(key.encode(), plan.salt, shares)]
 
 
 def usual_of(workspace: Workspace, pipeline: str, span: Span, *, outcome: Metric, guards: Sequence[Metric]) -> Usual:
@@ -134,7 +156,7 @@ def usual_of(workspace: Workspace, pipeline: str, span: Span, *, outcome: Metric
         outcome: What an experiment is to decide by.
         guards: What it is to guard.
     """
-    found = _Exposures(workspace, pipeline, span, pl.lit(""))
+    found = _Exposures(workspace, pipeline, span, arm=pl.lit(""))
     moments = {one.name: found.tallies(one).get("", Tally()).moments for one in (outcome, *guards)}
     begin = found.rows["at"].min()
     since = begin if isinstance(begin, datetime) else span.since

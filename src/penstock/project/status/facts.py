@@ -17,6 +17,7 @@ from penstock.store.ledger import (
     deliveries,
     events,
     evidence,
+    experiments,
     recent,
     releases,
     rollouts,
@@ -28,6 +29,7 @@ from penstock.store.ledger.alerts import Alert
 from penstock.store.ledger.causes import Cause
 from penstock.store.ledger.events import Event
 from penstock.store.ledger.evidence import Evidence
+from penstock.store.ledger.experiments import Experiment
 from penstock.store.ledger.releases import Release
 from penstock.store.ledger.rollouts import Rollout
 from penstock.store.ledger.runs import Run
@@ -63,6 +65,7 @@ class Facts:
         releases: The newest first.
         events: About the pipeline, newest first.
         rollout: The newest one.
+        experiment: The newest one.
         load: The newest load test of the live release.
         drill: Its newest drill.
     """
@@ -91,6 +94,7 @@ class Facts:
     releases: list[Release]
     events: list[Event]
     rollout: Rollout | None
+    experiment: Experiment | None = None
     load: Evidence | None = None
     drill: Evidence | None = None
 
@@ -126,6 +130,7 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
             "releases": releases.of_pipeline(conn, pipeline)[:_RELEASES],
             "events": events.page(conn, target=pipeline, limit=_EVENTS),
             "rollout": next(iter(rollouts.page(conn, pipeline, most=1)), None),
+            "experiment": next(iter(experiments.of_pipeline(conn, pipeline)), None),
             "load": None if release is None else evidence.newest(conn, pipeline, "load", str(release.ref)),
             "drill": None if release is None else evidence.newest(conn, pipeline, "drill", str(release.ref)),
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from penstock.pipeline.graph import Node
 from penstock.project.status.facts import MONTH, Facts
 from penstock.project.status.records import Answer, Line, Verdict, answer, unknown
-from penstock.project.status.words import counted, found, money, span, within
+from penstock.project.status.words import ago, counted, found, money, span, within
 from penstock.store.ledger.windows import KeptWindow
 
 _MOST = 3
@@ -26,11 +26,25 @@ class Sum:
 def pays(facts: Facts) -> Answer:
     """Return the answer."""
     value_per_day, lines = _value(facts)
+    lines += _experiment(facts)
     cost_per_day, costs = _cost(facts)
     lines += costs
     if value_per_day is not None and cost_per_day is not None:
         lines.append(_balance(value_per_day, cost_per_day))
     return answer("pays", lines)
+
+
+def _experiment(facts: Facts) -> list[Line]:
+    """Return what the newest experiment came to: releases against each other, on the same days."""
+    newest = facts.experiment
+    if newest is None:
+        return []
+    command = f"penstock experiment status {facts.pipeline} --name {newest.name}"
+    told = newest.verdict or {}
+    said = told.get("said") or f"{newest.state.value}, begun {ago(newest.started_at, facts.now)}"
+    figures = {"experiment": newest.name, "state": newest.state.value, "winner": told.get("winner")}
+    verdict: Verdict = "look" if told.get("kind") == "invalid" else "said"
+    return [Line(verdict=verdict, said=f"experiment {newest.name}: {said}", leads_to=command, figures=figures)]
 
 
 def _value(facts: Facts) -> tuple[float | None, list[Line]]:

@@ -129,6 +129,8 @@ class Plan(Record, frozen=True, kw_only=True):
         keys_per_month: Keys times spans in a month: what a difference per key is multiplied by.
         value: What one unit of the outcome is worth, in money; None where nobody said.
         answers_cost_per_month: What all answers of a month cost.
+        dealt: The arms as a server of ours deals keys to them: the other release, then the live one; empty where
+            others deal them, and say by which in the prediction log.
     """
 
     name: str
@@ -153,6 +155,7 @@ class Plan(Record, frozen=True, kw_only=True):
     keys_per_month: float
     value: float | None = None
     answers_cost_per_month: float = 0.0
+    dealt: tuple[str, ...] = ()
 
     @property
     def control(self) -> Arm:
@@ -180,13 +183,14 @@ def level_of(arms: int, guards: int, alpha: float) -> float:
     return (alpha - RATIO_ALPHA) / (math.comb(arms, 2) + (arms - 1) * guards)
 
 
-def make_plan(wishes: Wishes, usual: Usual, *, salt: str) -> Plan:
+def make_plan(wishes: Wishes, usual: Usual, *, salt: str, dealt: tuple[str, ...] = ()) -> Plan:
     """Return the plan for what a person wants, given what is usual.
 
     Args:
         wishes: What is wanted.
         usual: What the outcome came to before.
         salt: Deals keys to arms.
+        dealt: The arms as a server of ours deals keys to them; empty where others do.
 
     Raises:
         InputError: The arms or the level are not usable, or the history says nothing about the outcome.
@@ -237,6 +241,7 @@ def make_plan(wishes: Wishes, usual: Usual, *, salt: str) -> Plan:
         keys_per_month=usual.keys_per_month,
         value=wishes.value,
         answers_cost_per_month=usual.answers_per_day * MONTH_DAYS * wishes.cost,
+        dealt=dealt,
     )
 
 

@@ -51,6 +51,10 @@ def plan_words(plan: Plan) -> list[str]:
         f"Needs {plan.units:,} keys in the smallest arm: {days_words(plan.days)} at today's traffic, {new}.",
         f"Wrong in at most {plan.alpha:.0%} of such experiments, however often one looks.",
     ]
+    if not plan.dealt:
+        told.append(
+            "Split: by you. penstock serve deals keys between the live release and one other, and no other arms."
+        )
     if plan.longest_days < plan.days:
         told.append(f"It ends after {days_words(plan.longest_days)}, so the chance of finding that difference is less.")
     told += [_guard_words(plan, guard) for guard in plan.guards]
