@@ -11,7 +11,8 @@ from penstock.serving.http.app import App
 from penstock.serving.http.requests import LOOPBACK_NAMES, Heads
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Reply, Request, Respond, Route
-from penstock.serving.protocols.consumers import Admission, Consumers, KeyHolder, write_keys
+from penstock.serving.protocols.consumers import Consumers
+from penstock.store.keys import Admission, KeyHolder, write_keys
 
 REQUESTS = 50_000
 CONSUMERS = 50

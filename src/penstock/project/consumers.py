@@ -17,7 +17,7 @@ from penstock.project.moving import find_release, person
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.contract import Breach, Relied, breaks, interface_of
 from penstock.releases.manifest import Manifest
-from penstock.serving.protocols.consumers import KIND, Admission, KeyHolder, write_keys
+from penstock.store.keys import KIND, Admission, KeyHolder, write_keys
 from penstock.store.ledger import consumers
 from penstock.store.ledger.consumers import Consumer, Contract, NewConsumer, Promise, Quota
 

@@ -26,7 +26,7 @@ from penstock.serving.processes.restarts import Restarts
 from penstock.serving.processes.sides import Beside, Side, SideOrder
 from penstock.serving.processes.spares import Spares
 from penstock.serving.processes.workers import Ground, Status, WorkerOptions, WorkerProcess, refusal_error
-from penstock.serving.protocols.consumers import Admission
+from penstock.store.keys import Admission
 
 _TICK_S = 0.05
 _SETTLED_S = 0.3

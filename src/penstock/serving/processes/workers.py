@@ -16,7 +16,7 @@ from penstock.core.errors import PenstockError, StepError
 from penstock.core.records import Record
 from penstock.serving.limits import Limits
 from penstock.serving.plane.split import Split
-from penstock.serving.protocols.consumers import Admission
+from penstock.store.keys import Admission
 
 State = Literal["spare", "loading", "ready", "refused", "dead"]
 

@@ -4,76 +4,25 @@ The hashes come in a file that whoever starts the server writes anew when a key 
 a key that was found good is remembered by the hash of the header that it came in.
 """
 
-import contextlib
 import hashlib
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from penstock.core.records import Record
 from penstock.core.tokens import is_same, read_token
 from penstock.serving.messages import Permission, Request
 from penstock.serving.refusals import DeniedError
+from penstock.store.keys import KIND, Admission, KeyHolder, read_keys
 
-KIND = "serve"
 _KEY, _NAME = b"authorization", b"x-penstock-consumer"
 _BEARER = b"bearer pst_"
 _PREFIX = 7  # of "Bearer "
 _MOST_KNOWN = 4096
 _events = structlog.get_logger("penstock.serving")
-
-
-class KeyHolder(Record, frozen=True, kw_only=True):
-    """An application with a good key.
-
-    Attributes:
-        key_hash: SHA-256 of the key's secret.
-        rate_per_s: Requests per second, over all workers; None for no limit.
-        burst: Requests at once; None for those of one second.
-    """
-
-    name: str
-    key_id: str
-    key_hash: str
-    rate_per_s: float | None = None
-    burst: float | None = None
-
-
-class Admission(Record, frozen=True, kw_only=True):
-    """Who may ask a server.
-
-    Attributes:
-        keys: The file of those who have a key.
-        require_key: Whether everybody needs one.
-        workers: Processes among which a quota is divided.
-    """
-
-    keys: str
-    require_key: bool = False
-    workers: int = 1
-
-
-def write_keys(path: Path, holders: Sequence[KeyHolder]) -> None:
-    """Write who has a key, for the workers of a server to read; nothing happens where the file says so already.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    data = msgspec.json.encode(list(holders))
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == data:
-            return
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    half = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    half.replace(path)
 
 
 class _Seat:
@@ -126,7 +75,7 @@ class Consumers:
             stat = path.stat()
             if (stat.st_mtime_ns, stat.st_ino) == self._seen:
                 return
-            holders = msgspec.json.decode(path.read_bytes(), type=list[KeyHolder])
+            holders = read_keys(path)
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
