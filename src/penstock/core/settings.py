@@ -75,6 +75,54 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return None if self.keep is None else parse_duration(self.keep)
 
 
+class Replicas(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many copies of a server answer where an engine keeps them, and what each is granted.
+
+    Attributes:
+        min: Copies when nobody asks; 0 lets Ray keep none, and the first caller waits for one.
+        max: Most copies.
+        target_ongoing: Requests under way per copy that the engine aims at; more of them, and it adds copies.
+        cpus: Cores of each copy.
+        memory: Memory of each copy, as "2GiB"; None for what was measured, or else is estimated.
+    """
+
+    min: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
+    max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
+    target_ongoing: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    cpus: Annotated[float, msgspec.Meta(gt=0, le=256)] = 1.0
+    memory: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.min > self.max:
+            raise ValueError(f"replicas.min {self.min} is more than replicas.max {self.max}")
+        try:
+            _ = self.memory_bytes
+        except InputError as error:
+            raise ValueError(f"replicas.memory: {error}") from error
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of each copy in bytes; None where nobody said it."""
+        return None if self.memory is None else parse_size(self.memory)
+
+
+class LoopServePolicy(ServePolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that stands in the table `[name.serve]`.
+
+    What stands only here is no part of a release: how many copies answer changes no answer.
+
+    Attributes:
+        replicas: How many copies answer, on Ray and on Kubernetes.
+    """
+
+    replicas: Replicas = Replicas()
+
+    @property
+    def released(self) -> ServePolicy:
+        """The part that goes into a release."""
+        return ServePolicy(**{name: getattr(self, name) for name in ServePolicy.__struct_fields__})
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an engineer says about one pipeline, as far as it is part of a release."""
 
@@ -201,6 +249,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cost: Cost = Cost()
     economics: Economics = Economics()
     alerts: AlertPolicy = AlertPolicy()
+    serve: LoopServePolicy = LoopServePolicy()
 
     @property
     def window_s(self) -> float:
@@ -220,7 +269,8 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def released(self) -> Policy:
         """The part that goes into a release."""
-        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+        kept = {name: getattr(self, name) for name in Policy.__struct_fields__}
+        return Policy(**kept | {"serve": self.serve.released})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,6 +368,19 @@ def webhook_token() -> str | None:
     Only the environment has it: a file is read by more people, and ends in repositories.
     """
     return os.environ.get("PENSTOCK_WEBHOOK_TOKEN") or None
+
+
+def serve_keys() -> tuple[str, ...]:
+    """Return the keys of which callers of a server must show one, apart by spaces; () where nobody said any.
+
+    Only the environment has them, as with `webhook_token`.
+    """
+    return tuple(os.environ.get("PENSTOCK_SERVE_KEYS", "").split())
+
+
+def node_home(otherwise: Path) -> Path:
+    """Return where a server on another machine keeps what it writes: `PENSTOCK_HOME` there, or `otherwise`."""
+    return Path(os.environ.get("PENSTOCK_HOME") or otherwise).absolute()
 
 
 def parse_size(text: str) -> int:

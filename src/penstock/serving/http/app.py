@@ -8,6 +8,7 @@ import structlog
 
 from penstock.core.errors import InputError
 from penstock.serving.http.bodies import check_coding, too_large
+from penstock.serving.http.keys import CHALLENGE
 from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Permission, Reply, Request, Respond, Route, refusal
@@ -123,7 +124,8 @@ class App:
         route = self._routes.get(path)
         shape = self._shapes.get(_first(path)) if route is None else route.refuse
         self._refused(error.status)
-        return refusal(error) if shape is None else shape(error)
+        reply = refusal(error) if shape is None else shape(error)
+        return msgspec.structs.replace(reply, headers=(*reply.headers, CHALLENGE)) if error.status == 401 else reply
 
     def busy(self) -> Reply:
         """Return the reply to a caller for whom there is no room."""
@@ -131,8 +133,8 @@ class App:
         return Reply(503, msgspec.json.encode({"error": error}), headers=((b"retry-after", b"1"),))
 
     def _find(self, request: Request, length: int) -> Route:
-        self._heads.check(request.headers)
         path, method = request.path, request.method
+        self._heads.check(request.headers, path)
         route = self._routes.get(path) or self._above(path)
         if not self._release and path != "/healthz":
             raise _Said(self._readiness())

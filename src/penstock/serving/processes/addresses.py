@@ -5,6 +5,8 @@ import os
 import socket
 
 from penstock.core.errors import InputError
+from penstock.core.settings import serve_keys
+from penstock.serving.http.keys import Keys
 from penstock.serving.http.requests import LOOPBACK_NAMES
 
 _BACKLOG = 2048
@@ -14,7 +16,7 @@ class Addresses:
     """Holds a server's addresses from its start to its end, whatever becomes of its workers.
 
     Args:
-        host: A loopback name.
+        host: A loopback name, or any where callers need a key.
         port: For HTTP; 0 takes any free one.
         grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
 
@@ -24,15 +26,11 @@ class Addresses:
         grpc: Host and port, "127.0.0.1:8001"; None for no gRPC.
 
     Raises:
-        InputError: The host is not a loopback one, or a port is taken.
+        InputError: The host is not a loopback one and callers need no key, or a port is taken.
     """
 
     def __init__(self, host: str, port: int, grpc_port: int | None) -> None:
-        if host not in LOOPBACK_NAMES:
-            raise InputError(
-                f"Serving on {host!r} is refused: callers are not authenticated yet.",
-                hint="serve on 127.0.0.1 and put a proxy that authenticates in front",
-            )
+        check_place(host, serve_keys(), is_grpc=grpc_port is not None)
         host = "127.0.0.1" if host == "localhost" else host
         shown = f"[{host}]" if ":" in host else host
         self.listener = _bound(host, port, "--port")
@@ -53,6 +51,25 @@ class Addresses:
         self.listener.close()
         if self._reserved is not None:
             self._reserved.close()
+
+
+def check_place(host: str, keys: Sequence[str], *, is_grpc: bool) -> None:
+    """Refuse to answer where callers could ask without being known.
+
+    Raises:
+        InputError: The host is not a loopback one and there are no keys, one is too short, or gRPC, where none can be
+            shown, is wanted beside keys.
+    """
+    if host not in LOOPBACK_NAMES and not keys:
+        raise InputError(
+            f"Serving on {host!r} is refused: callers are not authenticated.",
+            hint="set PENSTOCK_SERVE_KEYS to the keys that callers must show, or serve on 127.0.0.1 behind a proxy",
+        )
+    Keys.of(keys)
+    if is_grpc and keys:
+        raise InputError(
+            "gRPC callers cannot show a key yet, and PENSTOCK_SERVE_KEYS asks for one.", hint="leave --grpc-port out"
+        )
 
 
 def _bound(host: str, port: int, option: str, *, is_shared: bool = False) -> socket.socket:
