@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from collections.abc import Sequence
 
 from penstock.core.errors import InputError
 from penstock.core.settings import serve_keys
