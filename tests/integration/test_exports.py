@@ -35,6 +35,7 @@ from penstock.store.ledger import evidence
 from project_folder import Project
 
 KEY = "a-key-that-nobody-guesses-0123456789"
+PRICE, TEA = "/kubernetes/price", {"item": "tea"}
 # The oldest version that knows all that is used, and the newest whose schemas are here.
 VERSIONS = ("1.30", kubernetes_validate.latest_version().rpartition(".")[0])
 KINDS = {
@@ -147,13 +148,12 @@ def test_a_container_answers_as_the_project_does(shop: Project, tmp_path: Path) 
                 get = container[probe]["httpGet"]
                 headers = {one["name"]: one["value"] for one in get["httpHeaders"]}
                 assert client.get(get["path"], headers=headers).status_code == 200
-            ask = {"url": "/kubernetes/price", "json": {"item": "tea"}}
-            refused = client.post(**ask, headers={"authorization": f"Bearer {KEY}x"})
+            refused = client.post(PRICE, json=TEA, headers={"authorization": f"Bearer {KEY}x"})
             assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
             assert client.get("/docs").status_code == 401
             named = {"authorization": f"Bearer {KEY}", "host": "kubernetes.default.svc"}
-            answered = client.post(**ask, headers=named)
-            assert client.post(**ask, headers={**named, "host": "evil.example"}).status_code == 403
+            answered = client.post(PRICE, json=TEA, headers=named)
+            assert client.post(PRICE, json=TEA, headers={**named, "host": "evil.example"}).status_code == 403
         assert (answered.json()["answer"], answered.json()["release"]) == (expected, "kubernetes@1")
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

@@ -1,5 +1,6 @@
 """A release on Ray Serve: copies on several nodes, a node killed under load, a newer release taken up."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -85,10 +86,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @contextmanager
 def cluster_of(shop: Project, homes: list[dict[str, str]]) -> Iterator[tuple[Any, list[Any]]]:
     """Start a head without room for a copy and a node for each environment; Ray's sockets need a short path."""
-    from ray.cluster_utils import Cluster
-
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra 'ray'")
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH, **SMALL}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [cluster.add_node(wait=False, num_cpus=2, env_vars=home, **SMALL) for home in homes]
         cluster.wait_for_nodes(timeout=PATIENCE_S)
@@ -118,21 +118,18 @@ def running_copies(address: str) -> int:
     """Return how many copies Ray says are running."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Ray's own modules say about others' versions as they are imported
-        import ray
-        from ray import serve
-
+        ray, serve = importlib.import_module("ray"), importlib.import_module("ray.serve")
         if not ray.is_initialized():
             ray.init(address=address, namespace="serve", log_to_driver=False, logging_level="error")
         found = serve.status().applications["shop"].deployments["Replica"].replica_states
+    threading.Event().wait(0.2)  # asking without pause would take the cores from those who answer
     return int(found.get("RUNNING", 0))
 
 
 @pytest.mark.slow
 def test_copies_answer_through_the_death_of_a_node(shop: Project, tmp_path: Path) -> None:
-    """S2, Q28: two nodes, one killed: bounded 5xx, nothing hangs or is lost, copies come back, releases are followed."""
-    pytest.importorskip("ray.cluster_utils", reason="needs the extra 'ray'")
-    import ray
-
+    """S2, Q28: of two nodes one is killed: few 5xx, nothing hangs or is lost, copies come back."""
+    ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
     answer = json.loads(shop.command("predict", "shop", '{"item": "tea"}').stdout)
     own = tmp_path / "node-home"
     homes = (shop.root / ".penstock", own)

@@ -128,8 +128,9 @@ def _readme(wanted: Wanted) -> str:
 def _kept(wanted: Wanted) -> list[str]:
     if wanted.keep is not None:
         return [
-            f"- Predictions stay on the claim `{wanted.name}-predictions`, in a folder for each pod. It needs a class",
-            "  of volumes that several nodes can write at once (ReadWriteMany).",
+            f"- Predictions stay on the claim `{wanted.name}-predictions`, in a folder for each pod, read with",
+            f"  `PENSTOCK_HOME=FOLDER penstock predictions {wanted.pipeline}`. It needs a class of volumes that",
+            "  several nodes can write at once (ReadWriteMany).",
         ]
     lines = [
         "- Predictions go with their pod: monitors, late truth and replays never see those that were not copied.",

@@ -168,9 +168,11 @@ def _probe(path: str, *, every_s: int, failures: int) -> Object:
 def _mounts(wanted: Wanted) -> list[Object]:
     found = [{"name": "home", "mountPath": HOME}, {"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108  # the pod's own
     if wanted.keep is not None:
-        # A folder for each pod: a lock on a file does not reach across every kind of shared volume.
-        kept = {"name": "predictions", "mountPath": f"{HOME}/predictions", "subPathExpr": "$(POD_NAME)"}
-        found.append(kept)
+        # A folder for each pod: a lock on a file does not reach across every kind of shared volume. The ledger stays
+        # on a disk of the node.
+        for part in ("predictions", "lake"):
+            kept = {"name": "predictions", "mountPath": f"{HOME}/{part}", "subPathExpr": f"$(POD_NAME)/{part}"}
+            found.append(kept)
     return found
 
 

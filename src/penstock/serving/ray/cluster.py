@@ -197,7 +197,9 @@ class _Serving:
         if found is None:
             return _Standing("NOT_STARTED", "")
         said = [one.message for one in found.deployments.values()] or [found.message]
-        return _Standing(found.status, "\n".join("\n".join(said).strip().splitlines()[-_MOST_LINES:]))
+        # Of a traceback the end says what went wrong; lines that only point at a place above them say nothing here.
+        lines = [line for line in "\n".join(said).splitlines() if line.strip(" ^~")]
+        return _Standing(found.status, "\n".join(lines[-_MOST_LINES:]))
 
     def _say(self, stage: str) -> None:
         if self._options.on_stage is not None:

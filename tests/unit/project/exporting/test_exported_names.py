@@ -55,7 +55,7 @@ def wanted(pipeline: str) -> Wanted:
     )
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(LAWFUL)
 def test_every_name_is_lawful_elsewhere(pipeline: str) -> None:
     """Q64: whatever a pipeline is called, its objects and its image have names that their engines take."""
