@@ -12,6 +12,7 @@ import typer
 
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.core.errors import InputError
+from penstock.core.settings import serve_keys
 from penstock.project import serving
 from penstock.project.serving import Address, Answered, Telling
 from penstock.project.workspace import Workspace, open_workspace
@@ -157,10 +158,11 @@ def _tell_ready(
     print(f"Serving {release.ref} on {url}  (Ctrl-C stops)")
     if grpc is not None:
         print(f"and by gRPC on {grpc}")
+    key = " -H 'authorization: Bearer KEY'" if serve_keys() else ""
     for route in routes:
         print(f"\n  POST {route.path}  {route.doc}".rstrip())
         body = shlex.quote(msgspec.json.encode(route.fields).decode())
-        print(f"    curl -s {url}{route.path} -H 'content-type: application/json' -d {body}")
+        print(f"    curl -s {url}{route.path} -H 'content-type: application/json'{key} -d {body}")
     print(f"\n  {url}/docs      every field of every request")
     print(f"  {url}/readyz    whether it answers, and with which release")
     print(f"  {url}/metrics   what it counts, for Prometheus", flush=True)

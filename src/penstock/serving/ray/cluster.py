@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import httpx
 import msgspec
 import structlog
 
@@ -30,7 +31,12 @@ _COMPACT_S = 10.0
 _LOOK_S = 0.2
 _HEALTH_S = 2.0
 _MOST_LINES = 12
+_ANSWER_S = 5.0
 _DEPLOYMENT = "Replica"
+_UNHEARD = (
+    "Its copies run, but nothing answers here. Start the command on the head; where Ray Serve was running already, it "
+    "keeps the port it had."
+)
 _events = structlog.get_logger("penstock.serving")
 
 
@@ -91,7 +97,7 @@ class _Serving:
         serve.start(
             proxy_location="EveryNode" if is_open else "HeadOnly",
             http_options={
-                "host": "127.0.0.1" if options.host == "localhost" else options.host,
+                "host": _host(options),
                 "port": port,
                 "request_timeout_s": options.limits.receive_s,
             },
@@ -120,7 +126,7 @@ class _Serving:
 
     @property
     def _url(self) -> str:
-        host = "127.0.0.1" if self._options.host == "localhost" else self._options.host
+        host = _host(self._options)
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     def _take_up(self, release: LiveRelease, stop: threading.Event) -> None:
@@ -179,13 +185,22 @@ class _Serving:
             health_check_timeout_s=options.limits.hang_s,
         )
         target = self._serve.RunTarget(made.bind(msgspec.json.encode(order)), name=options.pipeline, route_prefix="/")
-        self._serve.run_many([target], wait_for_applications_running=False)
+        try:
+            self._serve.run_many([target], wait_for_applications_running=False)
+        except (self._serve.exceptions.RayServeException, ValueError) as error:
+            said = str(error).strip().splitlines()[-1].rpartition("Exception: ")[2]
+            raise InputError(
+                f"Ray Serve does not take {release.ref}: {said}",
+                hint="see what it serves already: serve status; one pipeline per cluster answers",
+            ) from error
 
     def _settled(self, stop: threading.Event) -> _Standing | None:
         """Return how the copies stand once they answer or have failed; None when told to stop first."""
         until_s = time.monotonic() + self._options.limits.load_s
         while not stop.wait(_LOOK_S):
             standing = self._standing()
+            if standing.state == "RUNNING" and not _is_answered(self._options, self._port):
+                standing = _Standing("DEPLOYING", _UNHEARD)
             if standing.state not in {"DEPLOYING", "NOT_STARTED"}:
                 return standing
             if time.monotonic() > until_s:
@@ -207,18 +222,34 @@ class _Serving:
 
 
 def _port(options: ServeOptions) -> int:
-    """Return the port to ask Ray for, which takes no 0; it is free now.
+    """Return the port to ask Ray for, which takes no 0; nothing listens there but, perhaps, what Ray has started.
 
     Raises:
         InputError: It is taken.
     """
-    host = "127.0.0.1" if options.host == "localhost" else options.host
+    host = _host(options)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((host, options.port))
         except OSError as error:
+            if _is_answered(options, options.port):
+                return options.port
             raise InputError(
                 f"Port {options.port} of {host} cannot be used: {error.strerror}.", hint="choose another with --port"
             ) from error
         return int(found.getsockname()[1])
+
+
+def _host(options: ServeOptions) -> str:
+    return "127.0.0.1" if options.host == "localhost" else options.host
+
+
+def _is_answered(options: ServeOptions, port: int) -> bool:
+    """Return whether somebody here answers that a release of this pipeline is ready."""
+    at = "[::1]" if ":" in options.host else "127.0.0.1"
+    try:
+        told = httpx.get(f"http://{at}:{port}/readyz", headers={"host": "localhost"}, timeout=_ANSWER_S)
+        return str(told.json()["release"]).startswith(f"{options.pipeline}@")
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
