@@ -1,4 +1,7 @@
-"""A release on Ray Serve: copies on several nodes, a node killed under load, a newer release taken up."""
+"""A release on Ray Serve: copies on several nodes, a node killed under load, a newer release taken up.
+
+With PENSTOCK_LONG=1 (`make serve-on-ray`) a release that does not load comes before the newer one.
+"""
 
 import importlib
 import json
@@ -23,8 +26,10 @@ from project_folder import COMMAND, Project
 from serving_load import wait_until
 
 PATIENCE_S = 120.0
+IS_LONG = os.environ.get("PENSTOCK_LONG") == "1"
 KEY = "a-key-that-nobody-guesses-0123456789"
 THREADS = 4
+BROKEN = 'import sys\n\nimport polars as pl\n\nif "ray" in sys.modules:\n    raise RuntimeError("not on a cluster")'
 # A node that is gone is known to be within seconds; one that is only slow is not taken for one.
 HEALTH = {"health_check_period_ms": 500, "health_check_failure_threshold": 5, "health_check_timeout_ms": 10_000}
 SMALL = {"object_store_memory": 80 * 2**20}
@@ -50,7 +55,7 @@ class Asking:
                     continue
                 if told.status_code == 200:
                     body = told.json()
-                    assert body["answer"] == {"shop@1": 3.0, "shop@2": 6.0}[body["release"]]
+                    assert body["answer"] == (3.0 if body["release"] == "shop@1" else 6.0)
                     self.kept[body["prediction_id"]] = body["release"]
                 else:
                     self.refused.append(told.status_code)
@@ -106,7 +111,10 @@ def serving(shop: Project) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Run `penstock serve --engine ray` until the block ends; give its URL and its process."""
     command = [*COMMAND, "serve", "shop", "--engine", "ray", "--port", "0", "--json"]
     told = {**os.environ, "PENSTOCK_SERVE_KEYS": KEY}
-    with subprocess.Popen(command, cwd=shop.root, env=told, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        (shop.root / "told.txt").open("w") as stderr,
+        subprocess.Popen(command, cwd=shop.root, env=told, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
         assert process.stdout is not None
         try:
             yield json.loads(process.stdout.readline())["url"], process
@@ -147,9 +155,13 @@ def test_copies_answer_through_the_death_of_a_node(shop: Project, tmp_path: Path
             asking.wait_for_more(20)
             wait_until(lambda: running_copies(cluster.address) == 2, "the copy is replaced", PATIENCE_S)
             failed = len(asking.refused)
+            if IS_LONG:
+                release_what_does_not_load(shop)
+                wait_until(lambda: "release_refused" in told_by(shop), "the broken release is refused", PATIENCE_S)
+                asking.wait_for_more(20)
             shop.change("factor: float = 1.0", "factor: float = 2.0", "shop.py")
-            assert shop.run().release == "shop@2"
-            wait_until(lambda: "shop@2" in asking.kept.values(), "the newer release answers", PATIENCE_S)
+            newer = shop.run().release
+            wait_until(lambda: newer in asking.kept.values(), "the newer release answers", PATIENCE_S)
             asking.wait_for_more(20)
         ray.shutdown()
         process.terminate()
@@ -160,6 +172,19 @@ def test_copies_answer_through_the_death_of_a_node(shop: Project, tmp_path: Path
     assert failed <= 10 * THREADS
     assert len(asking.refused) == failed, "taking up a newer release fails nothing"
     assert asking.kept.keys() <= stored(homes[0]) | stored(homes[1])
+    assert set(asking.kept.values()) == {"shop@1", newer}
+
+
+def release_what_does_not_load(shop: Project) -> None:
+    """Release code that only Ray cannot import, then mend it."""
+    shop.change("import polars as pl", BROKEN, "shop.py")
+    assert shop.run().release == "shop@2"
+    shop.change(BROKEN, "import polars as pl", "shop.py")
+
+
+def told_by(shop: Project) -> str:
+    """Return what the command has said on standard error."""
+    return (shop.root / "told.txt").read_text()
 
 
 def stored(home: Path) -> set[str]:
