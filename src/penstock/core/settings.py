@@ -123,6 +123,18 @@ class LoopServePolicy(ServePolicy, frozen=True, kw_only=True, forbid_unknown_fie
         return ServePolicy(**{name: getattr(self, name) for name in ServePolicy.__struct_fields__})
 
 
+class GuardPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has to be known before a rollout goes on: the table `[name.guards]` of `penstock.toml`.
+
+    Attributes:
+        requests: Fewest answers of the candidate in each stage.
+        false_rollbacks: Accepted chance of taking back a candidate that is no worse, over all guards, stages and looks.
+    """
+
+    requests: Annotated[int, msgspec.Meta(ge=1)] = 100
+    false_rollbacks: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an engineer says about one pipeline, as far as it is part of a release."""
 
@@ -137,6 +149,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
+    guards: GuardPolicy = GuardPolicy()
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
 from penstock.project.proving import PROOF, Proof, prove
+from penstock.project.rollout.moves import take_up
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
@@ -278,7 +279,7 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome) -> tuple[str 
         )
         if known is None:
             actor = str(RunRef(run.job.run_id))
-            releases.set_endpoint(conn, name, made.ref, by=actor)
+            take_up(conn, made.ref, run.job.policy, by=actor)
             details = {"hash": made.hash, "compared_with": _compared_with(run)}
             events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
     faults.point("release_after_commit")

@@ -1,5 +1,6 @@
 """Answers with a release: a server that follows the live release, or one request by itself."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef
 from penstock.pipeline.graph import Node
 from penstock.project.moving import find_release
+from penstock.project.rollout.beside import beside_of, take_back_unfit
+from penstock.project.rollout.guardian import MODULE as GUARDIAN
+from penstock.project.rollout.guardian import GuardianOptions
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
 from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, serve
@@ -131,10 +135,19 @@ def serve_options(
             live = releases.live(conn, found.pipeline)
         return None if live is None else _live(live)
 
+    guardian = GuardianOptions(
+        root=str(workspace.settings.root),
+        pipeline=found.pipeline,
+        parent=os.getpid(),
+        is_terminal=telling.is_terminal,
+    )
     return ServeOptions(
         pipeline=found.pipeline,
         home=workspace.home,
         current_release=current,
+        beside=(lambda: None) if is_pinned else (lambda: beside_of(found.pipeline, workspace)),
+        on_unfit=lambda ref, why: take_back_unfit(ref, why, workspace),
+        companions=() if is_pinned else ((GUARDIAN, msgspec.json.encode(guardian).decode()),),
         host=address.host,
         port=address.port,
         grpc_port=address.grpc_port,

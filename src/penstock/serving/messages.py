@@ -21,6 +21,7 @@ class Request(msgspec.Struct, frozen=True):
         query: As sent, without the question mark.
         headers: By lower-case name.
         body: Without content-encoding.
+        variant: Why a worker of the live release handed the request on; no caller can say it.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: dict[bytes, bytes]
     body: bytes = b""
     query: bytes = b""
+    variant: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):

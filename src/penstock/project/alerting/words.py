@@ -29,6 +29,7 @@ _WHAT = {
     "quarantine": "it keeps failing and is in quarantine",
     "lost": "the process of a retrain keeps dying",
     "look": "looking after it does not work",
+    "rollout": "a candidate was taken back",
 }
 _NEXT = {
     "schema": "penstock why {ref}, then mend the source or the dataset function",
@@ -48,6 +49,7 @@ _NEXT = {
     "quarantine": "penstock runs, mend what fails, then penstock run {pipeline}",
     "lost": "penstock show {run}, then grant the step more memory in penstock.toml",
     "look": "penstock doctor, then penstock tick",
+    "rollout": "penstock rollouts {pipeline}, then penstock diff of the two releases",
 }
 
 

@@ -23,8 +23,11 @@ from penstock.serving.observe.counters import Counters, Worker
 from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.observe.otel import Telemetry
 from penstock.serving.plane.plane import Plane
+from penstock.serving.plane.split import Split
 from penstock.serving.predictions.feedback import FeedbackLog
 from penstock.serving.predictions.log import PredictionLog
+from penstock.serving.processes.relay import Relay
+from penstock.serving.processes.sidedoor import SideDoor
 from penstock.serving.processes.workers import WorkerEnds, WorkerOptions
 from penstock.serving.program.load import Program
 from penstock.serving.program.stand_ins.comparison import Comparison
@@ -73,6 +76,7 @@ class Answering:
                 program, self._release, log=self._log, counters=self._counters, limits=self._limits, clock=clock
             )
             self._plane.explore(options.explore)
+        self._relay: Relay | None = None
         self._access = _access_log(options, ends)
         self._telemetry: Telemetry | None = None
         if options.otel is not None:
@@ -82,6 +86,17 @@ class Answering:
         """Have a sample of the answers of faster equivalents compared with those of the original models."""
         if self._plane is not None:
             self._plane.compare_with(comparison)
+
+    def share(self, split: Split | None) -> None:
+        """Hand a share of the requests on to another release from now on; None for none. Called on the event loop."""
+        if self._plane is None:
+            return
+        before, self._relay = self._relay, None if split is None else Relay(split)
+        self._plane.aside = self._relay
+        if self._relay is not None:
+            self._relay.open()
+        if before is not None:
+            before.close()
 
     def warm_up(self) -> None:
         """Answer the release's examples, so that the first caller does not wait for what is made on first use."""
@@ -108,7 +123,9 @@ class Answering:
             counters=self._counters,
             watchers=self._watchers(),
         )
-        connections = Connections(app, self._limits)
+        connections: Connections | SideDoor = Connections(app, self._limits)
+        if self._options.side is not None and self._plane is not None:
+            connections = SideDoor(app, Path(self._options.side), self._plane.note_refused, self._limits.drain_s)
         beating = asyncio.create_task(self._beat(connections))
         try:
             grpc = await self._serve_grpc()
@@ -136,7 +153,7 @@ class Answering:
         }
 
     async def _serve_grpc(self) -> "GrpcServer | None":
-        if self._plane is None or self._options.grpc is None:
+        if self._plane is None or self._options.grpc is None or self._options.side is not None:
             return None
         try:
             return await serve_grpc(
@@ -149,7 +166,7 @@ class Answering:
         except OSError as error:
             raise InputError(f"{error}.", hint="choose another port with --grpc-port") from error
 
-    async def _beat(self, connections: Connections) -> None:
+    async def _beat(self, connections: Connections | SideDoor) -> None:
         while True:
             self._counters.put(metrics.CONNECTIONS, connections.count)
             self._counters.put(metrics.WAITING, 0 if self._plane is None else self._plane.held)
@@ -164,6 +181,7 @@ class Answering:
         self._counters.add(metrics.FEEDBACK, count)
 
     def _close(self) -> None:
+        self.share(None)
         if self._plane is not None:
             self._plane.close()
         self._log.close()

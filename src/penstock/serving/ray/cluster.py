@@ -16,7 +16,8 @@ import httpx
 import msgspec
 import structlog
 
-from penstock.core.errors import InputError, StepError
+from penstock.core.errors import InputError, PenstockError, StepError
+from penstock.core.refs import ReleaseRef
 from penstock.core.settings import Replicas, serve_keys
 from penstock.engine.ray import connect
 from penstock.serving.http.keys import Keys
@@ -90,7 +91,8 @@ class _Serving:
         self._port = port
         self._live: LiveRelease | None = None
         self._refused: LiveRelease | None = None
-        self._is_told = False
+        self._waiting: ReleaseRef | None = None
+        self._is_blind = self._is_told = False
         keeping = CompactorOptions(home=str(options.home), pipeline=options.pipeline, policy=options.policy)
         self._compactor = Companion(_COMPACTOR, msgspec.json.encode(keeping).decode())
         is_open = options.host not in LOOPBACK_NAMES
@@ -109,7 +111,7 @@ class _Serving:
         """Follow the live release until told to stop."""
         try:
             while not stop.is_set():
-                wanted = self._options.current_release()
+                wanted = self._look()
                 if wanted is not None and wanted not in {self._live, self._refused}:
                     self._take_up(wanted, stop)
                 if self._is_told:
@@ -123,6 +125,23 @@ class _Serving:
                 self._serve.delete(self._options.pipeline)
             self._compactor.end(_COMPACT_S)
             _events.info("server_stopped", url=self._url)
+
+    def _look(self) -> LiveRelease | None:
+        """Return the release that is to answer; what answers goes on while nobody can say it."""
+        try:
+            wanted, beside = self._options.current_release(), self._options.beside()
+        except PenstockError as error:
+            if self._live is None:
+                raise
+            if not self._is_blind:
+                _events.error("look_failed", code=error.code, message=error.message)
+            self._is_blind = True
+            return None
+        self._is_blind = False
+        if beside is not None and beside.ref != self._waiting:
+            _events.warning("rollout_waits", release=str(beside.ref), reason="on Ray only the live release answers")
+        self._waiting = None if beside is None else beside.ref
+        return wanted
 
     @property
     def _url(self) -> str:
