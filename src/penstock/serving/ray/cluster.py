@@ -134,7 +134,7 @@ class _Serving:
             if self._live is None:
                 raise
             if not self._is_blind:
-                _events.error("look_failed", code=error.code, message=error.message)
+                _events.warning("release_look_up_failed", code=error.code, message=error.message)
             self._is_blind = True
             return None
         self._is_blind = False
