@@ -20,7 +20,8 @@ from penstock.project.rollout import moves
 from penstock.project.rollout.guardian import Guardian
 from penstock.serving.plane.split import drawn
 from penstock.serving.predictions.reading import predictions_frame
-from penstock.store.ledger import alerts, releases, rollouts
+from penstock.store.ledger import alerts, evidence, releases, rollouts
+from penstock.store.ledger.evidence import NewEvidence
 from project_folder import COMMAND, Project
 from serve_command import serving
 
@@ -294,10 +295,10 @@ def test_a_guardian_that_begins_late_knows_the_same(shop: Project, url: str) -> 
 
 
 def test_what_policy_asks_for_is_waited_for(tmp_path: Path) -> None:
-    """R6, Q33: a release with `approvals` waits for its roles, is never promoted past them, and goes live after."""
+    """R6, Q33, Q46: a release waits for the roles and the evidence that policy names, is never promoted past them."""
     project = Project(tmp_path, "shop")
     project.write(FLOW)
-    project.write('[shop]\napprovals = ["product"]\n', "penstock.toml")
+    project.write('[shop]\napprovals = ["product"]\nrequire = ["drill"]\n', "penstock.toml")
     assert project.run().release == "shop@1"  # the first one: there is nothing to lose yet
     project.change("VERSION = 1", "VERSION = 2")
     assert project.run().release == "shop@2"
@@ -306,13 +307,19 @@ def test_what_policy_asks_for_is_waited_for(tmp_path: Path) -> None:
     refused = subprocess.run(
         [*COMMAND, "promote", "shop@2"], cwd=project.root, capture_output=True, text=True, check=False
     )
-    assert refused.returncode == 1
-    assert "shop@2 waits for approval by product." in refused.stderr
+    assert refused.returncode == 3
+    assert "shop@2 waits for approval by product, drill evidence." in refused.stderr
     assert "penstock approve shop@2 --as product" in refused.stderr
     words = ["approve", "shop@2", "--as", "product", "--reason", "looks right"]
     done = subprocess.run([*COMMAND, *words], cwd=project.root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with project.opened() as workspace, workspace.ledger.read() as conn:
-        live = releases.live(conn, "shop")
-    assert live is not None
-    assert str(live.ref) == "shop@2"
+    assert "it waits for drill evidence" in done.stdout
+    drilled = NewEvidence(pipeline="shop", subject="shop@2", kind="drill", by="ada", passed=True)
+    with project.opened() as workspace:
+        with workspace.ledger.write() as conn:
+            evidence.add(conn, drilled)
+        guardian = Guardian(workspace, "shop")
+        assert guardian.look()  # as a server and `penstock tick` do
+        with workspace.ledger.read() as conn:
+            assert str(getattr(releases.live(conn, "shop"), "ref", "")) == "shop@2"
+    assert state_of(project).state == "done"

@@ -112,7 +112,7 @@ def difference_of_means(
         candidate: The same of the other side.
         alpha: Error rate over all looks, both sides together.
         tightest: Effective number of units (`1 / (1 / n_base + 1 / n_candidate)`) at which the interval is best; a
-            tenth or a hundred times as many cost a quarter of its width at most. Fixed before the first look.
+            tenth or a hundred times as many make it about a quarter wider. Fixed before the first look.
     """
     _refuse_level(alpha)
     mean = candidate.mean - base.mean if base.n and candidate.n else 0.0
@@ -196,7 +196,7 @@ def sample_ratio_p(counts: Sequence[int], shares: Sequence[float]) -> float:
 def units_needed(effect: float, deviation: float, alpha: float, *, power: float = 0.8) -> int:
     """Return how many units each of two equal sides needs so that one look there finds an effect with this power.
 
-    Looks on the way find it earlier on average: half of the time at about half of these units.
+    Looks on the way find it earlier, half of the time with fewer than 60 % of these units.
 
     Args:
         effect: True difference of the means, above 0.

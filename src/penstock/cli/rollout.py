@@ -62,9 +62,10 @@ def promote(
 ) -> int:
     """Take a release to the next stage of its rollout, or begin the rollout.
 
-    Without stages in the policy of the release it goes live at once. Approvals that policy asks for are never skipped.
+    Without stages in the policy of the release it goes live at once. Approvals and evidence that policy asks for are
+    never skipped.
 
-    Exit codes: 0 done, 1 approvals are missing, 2 no such release or stage, 4 the store failed.
+    Exit codes: 0 done, 3 approvals or evidence are missing, 2 no such release or stage, 4 the store failed.
 
     Example:
         penstock promote movies@5
@@ -128,7 +129,7 @@ def split(
 ) -> int:
     """Give the candidate under way a share by hand, and hold it there.
 
-    Exit codes: 0 done, 1 approvals are missing, 2 none is under way or no such share, 4 the store failed.
+    Exit codes: 0 done, 3 approvals or evidence are missing, 2 none is under way or no such share, 4 the store failed.
 
     Example:
         penstock split movies 25%

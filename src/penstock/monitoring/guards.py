@@ -238,8 +238,8 @@ def _answers(base: Mapping[str, Moments], candidate: Mapping[str, Moments], alph
     found = []
     for name in names:
         ours, theirs = candidate[name], base[name]
-        spread = math.sqrt((theirs + ours).variance) if theirs.variance <= 0 else math.sqrt(theirs.variance)
-        if spread <= 0 or min(ours.n, theirs.n) < 2:
+        spread = math.sqrt(theirs.variance)
+        if spread <= 0:  # a number that is the same in all answers, as a version, says nothing of how much one may move
             continue
         moved = difference_of_means(theirs, ours, alpha / len(names))
         low, high = moved.low / spread, moved.high / spread

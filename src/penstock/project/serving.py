@@ -11,14 +11,16 @@ from penstock.core.errors import ArtifactError, InputError, NotFoundError, StepE
 from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef
 from penstock.pipeline.graph import Node
+from penstock.project.consumers import admission_of, keep_keys
 from penstock.project.moving import find_release
 from penstock.project.rollout.beside import beside_of, take_back_unfit
 from penstock.project.rollout.guardian import MODULE as GUARDIAN
 from penstock.project.rollout.guardian import GuardianOptions
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
+from penstock.serving.http.requests import ANY_NAME, LOOPBACK_NAMES
 from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, serve
-from penstock.store.ledger import releases
+from penstock.store.ledger import consumers, releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,10 @@ def serve_options(
     is_pinned = target is not None and "@" in target
 
     def current() -> LiveRelease | None:
-        if is_pinned:
-            return _live(found)
         with workspace.ledger.read() as conn:
-            live = releases.live(conn, found.pipeline)
+            live = found if is_pinned else releases.live(conn, found.pipeline)
+            known = consumers.active(conn, found.pipeline)
+        keep_keys(workspace, found.pipeline, known)
         return None if live is None else _live(live)
 
     guardian = GuardianOptions(
@@ -152,9 +154,10 @@ def serve_options(
         port=address.port,
         grpc_port=address.grpc_port,
         workers=address.workers,
-        names=address.names,
         policy=workspace.settings.policy(found.pipeline).serve.released,
         explore=workspace.settings.policy(found.pipeline).explore,
+        admission=admission_of(workspace, found.pipeline, address.workers),
+        names=address.names or (() if address.host in LOOPBACK_NAMES else (ANY_NAME,)),
         access_log=telling.access_log,
         otel=telling.otel,
         is_terminal=telling.is_terminal,
@@ -202,6 +205,11 @@ def serve_pipeline_on_ray(
     missing = {"--grpc-port": options.grpc_port, "--access-log": options.access_log, "--otel": options.otel}
     if asked := [name for name, value in missing.items() if value is not None]:
         raise InputError(f"{asked[0]} is not offered on the engine 'ray'.", hint="leave it out, or --engine ray")
+    if options.admission is not None and options.admission.require_key:
+        raise InputError(
+            "Keys of consumers are not looked at on the engine 'ray'.",
+            hint="take require_key out, and set PENSTOCK_SERVE_KEYS to keys that all callers share",
+        )
     if address.workers != 1:
         raise InputError(
             f"--workers {address.workers} says nothing on the engine 'ray', which starts copies by itself.",

@@ -48,7 +48,7 @@ def refusal(error: RequestError) -> Reply:
 
 
 Handler = Callable[[Request, Respond], None]
-Permission = Literal["read", "predict", "feedback"]
+Permission = Literal["health", "read", "predict", "feedback"]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         methods: In capitals; "GET" includes HEAD.
-        permission: What a caller must be allowed to do here.
+        permission: What a caller must be allowed to do here; "health" is everybody's.
         handle: Called with each whole request; responds exactly once, now or later, on the event loop.
         kinds: Content types its body may have, lower case without parameters; () takes no body, ("*",) any.
         operation: Its OpenAPI operation, or None to be left out of the document.

@@ -105,6 +105,22 @@ def test_truth_that_is_worse_takes_a_candidate_back() -> None:
     ]
 
 
+def test_a_number_that_never_varies_judges_nobody() -> None:
+    """An answer may hold the version of its model: another one is no fault."""
+    base, candidate = (
+        tally_of(
+            [
+                Answer(serve="judge", answer=b'{"version":%d,"score":%.3f}' % (version, at / 500), answer_us=2000)
+                for at in range(500)
+            ]
+        )
+        for version in (1, 2)
+    )
+    names = {guard.name: guard.is_broken for guard in judge(base, candidate, alpha=0.05, stages=1)}
+    assert names["answers: judge score"] is False
+    assert "answers: judge version" not in names
+
+
 def test_tallies_add_up() -> None:
     """What several looks saw is what one look would have seen."""
     chance = np.random.default_rng(SEED)

@@ -18,6 +18,8 @@ from penstock.core.states import NodeState, RolloutState, RunState
 from penstock.project.alerting.cases import Fact
 from penstock.project.alerting.follow import channels_of, opened, record
 from penstock.project.alerting.judging import judge_facts
+from penstock.project.alerting.slower import KIND as SLOWER
+from penstock.project.alerting.slower import slower_facts
 from penstock.project.intake import CAUSE
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import alerts, attempts, causes, rollouts, runs, triggers
@@ -25,7 +27,7 @@ from penstock.store.ledger import alerts, attempts, causes, rollouts, runs, trig
 _events = structlog.get_logger("penstock.alerts")
 _MOST_RUNS = 30
 _MOST_LOST = 2  # a process that died once is begun again, and that is all; twice is a pattern
-STANDING = frozenset({"intake", "retrain", "refused", "budget", "quarantine", "lost", "rollout"})
+STANDING = frozenset({"intake", "retrain", "refused", "budget", "quarantine", "lost", "rollout", SLOWER})
 LOOK = "look"
 
 
@@ -35,8 +37,10 @@ def notice(workspace: Workspace, pipelines: Iterable[str], now: datetime) -> Non
     Raises:
         StoreError: The store is away.
     """
+    # How long work takes on this machine says nothing of the months that a rehearsal lives through.
+    read = standing if workspace.settings.is_replay else _standing_with_times
     for pipeline in pipelines:
-        _judge(_Asked(workspace, pipeline, now), standing, STANDING)
+        _judge(_Asked(workspace, pipeline, now), read, STANDING)
 
 
 def notice_look(workspace: Workspace, pipeline: str, parts: Mapping[str, str | None], now: datetime) -> None:
@@ -83,6 +87,10 @@ def standing(conn: sa.Connection, pipeline: str) -> list[Fact]:
     found = [_quarantine(conn, pipeline), _retrain(conn, pipeline), _lost(conn, pipeline), _rollout(conn, pipeline)]
     found.append(_budget(conn, pipeline) if not any(f is not None and f.kind == "budget" for f in found) else None)
     return [*_intakes(conn, pipeline), *(fact for fact in found if fact is not None)]
+
+
+def _standing_with_times(conn: sa.Connection, pipeline: str) -> list[Fact]:
+    return [*standing(conn, pipeline), *slower_facts(conn, pipeline)]
 
 
 def _intakes(conn: sa.Connection, pipeline: str) -> list[Fact]:

@@ -30,6 +30,7 @@ _WHAT = {
     "lost": "the process of a retrain keeps dying",
     "look": "looking after it does not work",
     "rollout": "a candidate was taken back",
+    "slower": "it takes more than it did",
 }
 _NEXT = {
     "schema": "penstock why {ref}, then mend the source or the dataset function",
@@ -50,6 +51,7 @@ _NEXT = {
     "lost": "penstock show {run}, then grant the step more memory in penstock.toml",
     "look": "penstock doctor, then penstock tick",
     "rollout": "penstock rollouts {pipeline}, then penstock diff of the two releases",
+    "slower": "penstock why {ref}, then penstock show {run}",
 }
 
 

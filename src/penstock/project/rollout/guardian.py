@@ -19,6 +19,7 @@ from penstock.core.errors import PenstockError
 from penstock.core.process import die_with_parent
 from penstock.core.records import Record
 from penstock.core.states import RolloutState
+from penstock.project.capacity.keeping import lacking_evidence
 from penstock.project.workspace import Workspace, open_workspace
 from penstock.serving.observe.events import log_events
 from penstock.store.ledger import rollouts
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MODULE = "penstock.project.rollout.guardian"
 # A candidate that fails is taken back within a second of the request that shows it.
 _LOOK_S = 0.25
+_BY = "guards"
 _IDLE_S = 1.0
 _LONGEST_S = 30.0
 _WATCHED = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
@@ -72,6 +74,9 @@ class Guardian:
         """
         with self._workspace.ledger.read() as conn:
             found = rollouts.opened(conn, self._pipeline)
+        if found is not None and found.state is RolloutState.WAITING:
+            self._let_go_on(found)
+            return True
         if found is None or found.state not in _WATCHED:
             self.close()
             return False
@@ -83,6 +88,17 @@ class Guardian:
         self._watch.rollout = found
         self._watch.look(self._workspace.clock.now())
         return True
+
+    def _let_go_on(self, found: rollouts.Rollout) -> None:
+        """Begin a rollout whose evidence is there by now."""
+        from penstock.project.rollout.moves import go_on  # noqa: PLC0415 -- as above
+
+        require = self._workspace.settings.policy(self._pipeline).require
+        with self._workspace.ledger.read() as conn:
+            if found.lacking or lacking_evidence(conn, str(found.ref), self._pipeline, require):
+                return
+        with self._workspace.ledger.write() as conn:
+            go_on(conn, rollouts.get(conn, found.id), require, by=_BY)
 
     def close(self) -> None:
         """Let go of the log."""

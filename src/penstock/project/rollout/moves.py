@@ -1,5 +1,6 @@
 """What begins and moves a rollout: a release that is made, and people."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import sqlalchemy as sa
@@ -9,11 +10,13 @@ from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, parse_name
 from penstock.core.settings import Policy, parse_duration
 from penstock.core.states import RolloutState
+from penstock.project.capacity.keeping import lacking_evidence
 from penstock.project.moving import find_release, person
 from penstock.project.rollout.looking import finish
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.rollout import WHOLE, parse_stage, parse_stages
 from penstock.store.ledger import events, releases, rollouts
+from penstock.store.ledger.evidence import Kind
 from penstock.store.ledger.rollouts import NewRollout, Rollout
 
 _HOLD = "10m"
@@ -35,7 +38,15 @@ class Moved(Record, frozen=True, kw_only=True):
     said: str
 
 
-def take_up(conn: sa.Connection, ref: ReleaseRef, policy: Policy, *, by: str, is_asked: bool = False) -> Rollout | None:
+def take_up(
+    conn: sa.Connection,
+    ref: ReleaseRef,
+    policy: Policy,
+    *,
+    by: str,
+    require: Sequence[Kind] = (),
+    is_asked: bool = False,
+) -> Rollout | None:
     """Begin the rollout of a release; where there is nothing to roll out beside, it goes live at once.
 
     Args:
@@ -43,13 +54,14 @@ def take_up(conn: sa.Connection, ref: ReleaseRef, policy: Policy, *, by: str, is
         ref: The release.
         policy: Its own.
         by: Who has it begun.
+        require: Evidence that it must have passed before.
         is_asked: A person asked for it, and not the run that made the release.
 
     Returns:
-        None when it went live at once: the policy has neither stages nor approvals, or nothing was live.
+        None when it went live at once: policy asks for nothing before, or nothing was live.
     """
     live = releases.live(conn, ref.pipeline)
-    if live is None or not (policy.rollout or policy.approvals):
+    if live is None or not (policy.rollout or policy.approvals or require):
         before = rollouts.opened(conn, ref.pipeline)
         if before is not None:
             rollouts.move(conn, before, RolloutState.REPLACED, by=by, reason=f"{ref} went live")
@@ -64,11 +76,50 @@ def take_up(conn: sa.Connection, ref: ReleaseRef, policy: Policy, *, by: str, is
         stages=tuple(stage.name for stage in parse_stages(policy.rollout)),
         hold_s=parse_duration(policy.hold or _HOLD),
         approvals=policy.approvals,
+        waits=bool(lacking_evidence(conn, str(ref), ref.pipeline, require)),
     )
     begun = rollouts.begin(conn, new, by=by)
-    if begun.stages == (WHOLE,) and begun.state is RolloutState.RUNNING:
-        return finish(conn, begun, "policy has no stage before the whole", by=by)
-    return begun
+    return begun if begun.state is RolloutState.WAITING else _at_once(conn, begun, by=by)
+
+
+def go_on(conn: sa.Connection, rollout: Rollout, require: Sequence[Kind], *, by: str) -> Rollout:
+    """Let a rollout that waits run, once nothing that policy asks for is missing."""
+    if rollout.state is not RolloutState.WAITING or _missing(conn, rollout, require):
+        return rollout
+    roles = f"approved by {', '.join(rollout.approvals)}" if rollout.approvals else "all evidence is there"
+    return _at_once(conn, rollouts.move(conn, rollout, RolloutState.RUNNING, by=by, reason=roles), by=by)
+
+
+def _at_once(conn: sa.Connection, rollout: Rollout, *, by: str) -> Rollout:
+    if rollout.stages == (WHOLE,):
+        return finish(conn, rollout, "policy has no stage before the whole", by=by)
+    return rollout
+
+
+def _missing(conn: sa.Connection, rollout: Rollout, require: Sequence[Kind]) -> list[tuple[str, str]]:
+    """Return what a rollout waits for, each with the command that brings it."""
+    lacks = lacking_evidence(conn, str(rollout.ref), rollout.pipeline, require)
+    roles = [
+        (f"approval by {role}", f"penstock approve {rollout.ref} --as {role} --reason TEXT") for role in rollout.lacking
+    ]
+    return [*roles, *((f"{one.kind} evidence", one.hint) for one in lacks)]
+
+
+def _refuse_waiting(conn: sa.Connection, rollout: Rollout, workspace: Workspace, *, by: str) -> Rollout:
+    """Return a rollout that runs.
+
+    Raises:
+        CheckError: Something that policy asks for is missing.
+    """
+    require = workspace.settings.policy(rollout.pipeline).require
+    gone_on = go_on(conn, rollout, require, by=by)
+    if gone_on.state is RolloutState.WAITING:
+        lacks = _missing(conn, gone_on, require)
+        raise CheckError(
+            f"{rollout.ref} waits for {', '.join(said for said, _ in lacks)}.",
+            hint="; ".join(dict.fromkeys(hint for _, hint in lacks if hint)),
+        )
+    return gone_on
 
 
 def promote(target: str, workspace: Workspace, *, to: str | None = None, reason: str = "") -> Moved:
@@ -83,7 +134,7 @@ def promote(target: str, workspace: Workspace, *, to: str | None = None, reason:
     Raises:
         NotFoundError: There is no such release, or no rollout under way.
         InputError: It is live already, or there is no such stage.
-        CheckError: Approvals are missing.
+        CheckError: Approvals or evidence that policy asks for are missing.
     """
     actor = person()
     ref = _candidate(target, workspace)
@@ -91,16 +142,15 @@ def promote(target: str, workspace: Workspace, *, to: str | None = None, reason:
         rollout = rollouts.opened(conn, ref.pipeline)
         if rollout is None or rollout.ref != ref:
             policy = read_manifest(releases.get(conn, ref).manifest_digest, workspace).policy
-            rollout = take_up(conn, ref, policy, by=actor, is_asked=True)
+            require = workspace.settings.policy(ref.pipeline).require
+            rollout = take_up(conn, ref, policy, by=actor, require=require, is_asked=True)
             if rollout is None:
                 return _moved(conn, ref.pipeline, None, f"{ref} is live.")
             if to is None:
                 return _moved(conn, ref.pipeline, rollout, f"The rollout of {ref} has begun: {_where(rollout)}.")
-        if rollout.state is RolloutState.WAITING:
-            raise CheckError(
-                f"{ref} waits for approval by {', '.join(rollout.lacking)}.",
-                hint=f"penstock approve {ref} --as {rollout.lacking[0]} --reason TEXT",
-            )
+        rollout = _refuse_waiting(conn, rollout, workspace, by=actor)
+        if rollout.state is RolloutState.DONE:
+            return _moved(conn, ref.pipeline, rollout, f"{ref} is live.")
         why = reason or "promoted by hand"
         stage = rollout.stage + 1 if to is None else _stage_named(rollout, to)
         if rollout.stages[stage] == WHOLE or parse_stage(rollout.stages[stage]).is_whole:
@@ -179,12 +229,7 @@ def split(pipeline: str, share: str, workspace: Workspace, *, reason: str = "") 
     if stage.is_whole:
         raise InputError(f"{share!r} is everybody.", hint=f"penstock promote {pipeline} --to 100%")
     with workspace.ledger.write() as conn:
-        rollout = _opened(conn, pipeline)
-        if rollout.state is RolloutState.WAITING:
-            raise CheckError(
-                f"{rollout.ref} waits for approval by {', '.join(rollout.lacking)}.",
-                hint=f"penstock approve {rollout.ref} --as {rollout.lacking[0]} --reason TEXT",
-            )
+        rollout = _refuse_waiting(conn, _opened(conn, pipeline), workspace, by=person())
         others = [parse_stage(name) for name in rollout.stages if name != stage.name]
         names = [one.name for one in sorted([*others, stage], key=lambda one: one.share)]
         moved = rollouts.move(
@@ -211,10 +256,11 @@ def approve(target: str, role: str, workspace: Workspace, *, reason: str) -> Mov
         rollout = _opened(conn, ref.pipeline)
         if rollout.ref != ref:
             raise NotFoundError(f"{ref} is not the candidate under way.", hint=f"that is {rollout.ref}")
+        require = workspace.settings.policy(ref.pipeline).require
         approved = rollouts.approve(conn, rollout, role, by=person(), reason=reason)
-        if approved.state is RolloutState.RUNNING and approved.stages == (WHOLE,):
-            approved = finish(conn, approved, approved.reason, by=person())
-        rest = f"; waits for {', '.join(approved.lacking)}" if approved.lacking else f": {_where(approved)}"
+        approved = go_on(conn, approved, require, by=person())
+        lacks = _missing(conn, approved, require) if approved.state is RolloutState.WAITING else []
+        rest = f"; it waits for {', '.join(said for said, _ in lacks)}" if lacks else f": {_where(approved)}"
         return _moved(conn, ref.pipeline, approved, f"{ref} is approved as {role}{rest}.")
 
 
@@ -285,4 +331,6 @@ def _moved(conn: sa.Connection, pipeline: str, rollout: Rollout | None, said: st
 def _where(rollout: Rollout) -> str:
     if rollout.lacking:
         return f"it waits for approval by {', '.join(rollout.lacking)}"
+    if rollout.state is RolloutState.WAITING:
+        return "it waits for evidence"
     return f"{rollout.state.value} at {rollout.stage_name}"

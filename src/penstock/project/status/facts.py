@@ -16,6 +16,7 @@ from penstock.store.ledger import (
     causes,
     deliveries,
     events,
+    evidence,
     recent,
     releases,
     rollouts,
@@ -26,6 +27,7 @@ from penstock.store.ledger import (
 from penstock.store.ledger.alerts import Alert
 from penstock.store.ledger.causes import Cause
 from penstock.store.ledger.events import Event
+from penstock.store.ledger.evidence import Evidence
 from penstock.store.ledger.releases import Release
 from penstock.store.ledger.rollouts import Rollout
 from penstock.store.ledger.runs import Run
@@ -61,6 +63,8 @@ class Facts:
         releases: The newest first.
         events: About the pipeline, newest first.
         rollout: The newest one.
+        load: The newest load test of the live release.
+        drill: Its newest drill.
     """
 
     pipeline: str
@@ -87,6 +91,8 @@ class Facts:
     releases: list[Release]
     events: list[Event]
     rollout: Rollout | None
+    load: Evidence | None = None
+    drill: Evidence | None = None
 
     def of(self, prefix: str) -> dict[str, list[KeptWindow]]:
         """Return the windows of monitors whose name begins so."""
@@ -120,6 +126,8 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
             "releases": releases.of_pipeline(conn, pipeline)[:_RELEASES],
             "events": events.page(conn, target=pipeline, limit=_EVENTS),
             "rollout": next(iter(rollouts.page(conn, pipeline, most=1)), None),
+            "load": None if release is None else evidence.newest(conn, pipeline, "load", str(release.ref)),
+            "drill": None if release is None else evidence.newest(conn, pipeline, "drill", str(release.ref)),
         }
     manifest, damage, made_in = _evidence(workspace, release)
     grown = _grown(workspace, pipeline, manifest)

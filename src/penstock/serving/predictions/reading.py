@@ -21,6 +21,7 @@ from penstock.serving.predictions import schemas, tables
 from penstock.serving.predictions.compaction import Kept, kept_feedback, kept_predictions, taken_segments
 from penstock.serving.predictions.exploding import explode, prediction_of, predictions_of
 from penstock.serving.predictions.records import (
+    LOAD_CONSUMER,
     Damage,
     Frame,
     Prediction,
@@ -82,6 +83,7 @@ def predictions_frame(
     since: datetime | None = None,
     until: datetime | None = None,
     with_shadow: bool = False,
+    with_load: bool = False,
 ) -> pl.LazyFrame:
     """Return the predictions of a pipeline as a frame, fields and answers as JSON text.
 
@@ -91,6 +93,7 @@ def predictions_frame(
         since: Only those asked at this time or later, UTC.
         until: Only those asked before this time, UTC.
         with_shadow: Also the answers of a candidate that nobody heard.
+        with_load: Also those that a load test asked of a server of users: no user was answered by them.
 
     Returns:
         The columns of `schemas.PREDICTIONS_SCHEMA`. What is in the lake is scanned when the frame is collected, and may
@@ -98,7 +101,8 @@ def predictions_frame(
     """
     kept = kept_predictions(home, pipeline)
     found = _whole(home, pipeline, kept, span=(since, until), schema=schemas.PREDICTIONS_SCHEMA)
-    return found if with_shadow else found.filter(pl.col("variant") != SHADOW)
+    found = found if with_load else found.filter(pl.col("consumer").ne_missing(LOAD_CONSUMER))
+    return found if with_shadow else found.filter(pl.col("variant").ne_missing(SHADOW))
 
 
 def kept_state(home: Path, pipeline: str) -> tuple[pl.LazyFrame | None, frozenset[str]]:

@@ -19,6 +19,8 @@ import msgspec
 from penstock.core.errors import InputError
 from penstock.core.records import Record
 
+# The application by which load tests ask: what they are answered is nobody's prediction.
+LOAD_CONSUMER = "penstock-load"
 _MAGIC = b"PSP"
 _PLAIN = b"PSP1"
 _WITH_ROWS = b"PSP2"

@@ -17,7 +17,7 @@ class Addresses:
     """Holds a server's addresses from its start to its end, whatever becomes of its workers.
 
     Args:
-        host: A loopback name, or any where callers need a key.
+        host: A loopback name; any other where every caller needs a key.
         port: For HTTP; 0 takes any free one.
         grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
 
@@ -27,11 +27,11 @@ class Addresses:
         grpc: Host and port, "127.0.0.1:8001"; None for no gRPC.
 
     Raises:
-        InputError: The host is not a loopback one and callers need no key, or a port is taken.
+        InputError: The host is not a loopback one and no key is needed, or a port is taken.
     """
 
-    def __init__(self, host: str, port: int, grpc_port: int | None) -> None:
-        check_place(host, serve_keys(), is_grpc=grpc_port is not None)
+    def __init__(self, host: str, port: int, grpc_port: int | None, *, require_key: bool = False) -> None:
+        check_place(host, serve_keys(), is_grpc=grpc_port is not None, require_key=require_key)
         host = "127.0.0.1" if host == "localhost" else host
         shown = f"[{host}]" if ":" in host else host
         self.listener = _bound(host, port, "--port")
@@ -54,17 +54,23 @@ class Addresses:
             self._reserved.close()
 
 
-def check_place(host: str, keys: Sequence[str], *, is_grpc: bool) -> None:
+def check_place(host: str, keys: Sequence[str], *, is_grpc: bool, require_key: bool = False) -> None:
     """Refuse to answer where callers could ask without being known.
 
     Raises:
         InputError: The host is not a loopback one and there are no keys, one is too short, or gRPC, where none can be
             shown, is wanted beside keys.
     """
-    if host not in LOOPBACK_NAMES and not keys:
+    if host not in LOOPBACK_NAMES and not keys and not require_key:
         raise InputError(
             f"Serving on {host!r} is refused: callers are not authenticated.",
-            hint="set PENSTOCK_SERVE_KEYS to the keys that callers must show, or serve on 127.0.0.1 behind a proxy",
+            hint="set PENSTOCK_SERVE_KEYS to the keys that callers must show, or say require_key = true under"
+            " [PIPELINE.serve] in penstock.toml, or serve on 127.0.0.1",
+        )
+    if keys and require_key:
+        raise InputError(
+            "Callers cannot show two keys: require_key asks for a consumer's, PENSTOCK_SERVE_KEYS for another.",
+            hint="leave one of them out",
         )
     Keys.of(keys)
     if is_grpc and keys:

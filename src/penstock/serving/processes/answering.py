@@ -32,6 +32,7 @@ from penstock.serving.processes.workers import WorkerEnds, WorkerOptions
 from penstock.serving.program.load import Program
 from penstock.serving.program.stand_ins.comparison import Comparison
 from penstock.serving.protocols import feedback
+from penstock.serving.protocols.consumers import Consumers
 from penstock.serving.protocols.oip import routes as oip
 from penstock.serving.protocols.oip.rpc import serve_grpc
 
@@ -77,6 +78,7 @@ class Answering:
             )
             self._plane.explore(options.explore)
         self._relay: Relay | None = None
+        self._consumers = None if options.admission is None else Consumers(options.admission)
         self._access = _access_log(options, ends)
         self._telemetry: Telemetry | None = None
         if options.otel is not None:
@@ -122,6 +124,7 @@ class Answering:
             others=self._routes(),
             counters=self._counters,
             watchers=self._watchers(),
+            consumers=self._consumers,
         )
         connections: Connections | SideDoor = Connections(app, self._limits)
         if self._options.side is not None and self._plane is not None:
@@ -161,6 +164,7 @@ class Answering:
                 self._release,
                 listen=self._options.grpc,
                 limits=self._limits,
+                authorize=None if self._consumers is None else self._consumers.admit_metadata,
                 watchers=self._watchers(),
             )
         except OSError as error:
@@ -171,6 +175,8 @@ class Answering:
             self._counters.put(metrics.CONNECTIONS, connections.count)
             self._counters.put(metrics.WAITING, 0 if self._plane is None else self._plane.held)
             self._note()
+            if self._consumers is not None:
+                self._consumers.refresh()
             await asyncio.sleep(_BEAT_S)
 
     def _note(self) -> None:

@@ -26,6 +26,7 @@ from penstock.serving.processes.restarts import Restarts
 from penstock.serving.processes.sides import Beside, Side, SideOrder
 from penstock.serving.processes.spares import Spares
 from penstock.serving.processes.workers import Ground, Status, WorkerOptions, WorkerProcess, refusal_error
+from penstock.serving.protocols.consumers import Admission
 
 _TICK_S = 0.05
 _SETTLED_S = 0.3
@@ -58,6 +59,7 @@ class ServeOptions:
         grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
         policy: How long predictions are kept.
         explore: Share of questions that the fallback answers to learn, 0 to 1.
+        admission: Which applications may ask; None lets everybody, from this host alone.
         names: Host names beside the loopback names under which callers may ask.
         spares: Processes that wait to replace a worker that dies.
         access_log: File for a line per request, "-" for standard output; None for none.
@@ -79,6 +81,7 @@ class ServeOptions:
     workers: int = 1
     policy: ServePolicy = field(default_factory=ServePolicy)
     explore: float = 0.0
+    admission: Admission | None = None
     poll_s: float = 0.5
     names: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -134,7 +137,12 @@ class Supervisor:
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
-        self._addresses = Addresses(options.host, options.port, options.grpc_port)
+        self._addresses = Addresses(
+            options.host,
+            options.port,
+            options.grpc_port,
+            require_key=options.admission is not None and options.admission.require_key,
+        )
         self.url = self._addresses.url
         self._counters = ServerCounters(options.home)
         # A copy: in a worker, standard output itself is for what users print.
@@ -421,6 +429,7 @@ class Supervisor:
                 otel=options.otel,
                 explore=options.explore,
                 side=side,
+                admission=options.admission if side is None else None,  # who hands a request on has seen to it
             )
         )
         return worker

@@ -16,6 +16,7 @@ from penstock.core.errors import PenstockError, StepError
 from penstock.core.records import Record
 from penstock.serving.limits import Limits
 from penstock.serving.plane.split import Split
+from penstock.serving.protocols.consumers import Admission
 
 State = Literal["spare", "loading", "ready", "refused", "dead"]
 
@@ -57,6 +58,7 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
         otel: URL of an OpenTelemetry collector; None for none.
         explore: Share of questions that the fallback answers to learn, 0 to 1.
         side: Path of the Unix socket of a worker that answers what others hand on to it; None for one that callers ask.
+        admission: Which applications may ask; None lets everybody.
     """
 
     pipeline: str
@@ -72,6 +74,7 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
     otel: str | None = None
     explore: float = 0.0
     side: str | None = None
+    admission: Admission | None = None
 
 
 class Status(Record, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ class NewRollout(Record, frozen=True, kw_only=True):
         stages: As policy says them, the last is "100%".
         hold_s: Least time in each stage, in seconds.
         approvals: Roles that have to approve before it runs.
+        waits: It waits for something else as well.
     """
 
     pipeline: str
@@ -36,6 +37,7 @@ class NewRollout(Record, frozen=True, kw_only=True):
     stages: tuple[str, ...]
     hold_s: float
     approvals: tuple[str, ...] = ()
+    waits: bool = False
 
 
 class Rollout(Record, frozen=True, kw_only=True):
@@ -113,7 +115,7 @@ def begin(conn: sa.Connection, new: NewRollout, *, by: str) -> Rollout:
         newer = ReleaseRef(new.pipeline, new.candidate)
         move(conn, before, RolloutState.REPLACED, by=by, reason=f"{newer} is the newer candidate")
     now = clock_of(conn).now()
-    state = RolloutState.WAITING if new.approvals else RolloutState.RUNNING
+    state = RolloutState.WAITING if new.approvals or new.waits else RolloutState.RUNNING
     values: dict[str, Any] = {
         "pipeline": new.pipeline,
         "candidate": new.candidate,
@@ -228,7 +230,7 @@ def note(conn: sa.Connection, rollout: Rollout, figures: dict[str, Any]) -> None
 
 
 def approve(conn: sa.Connection, rollout: Rollout, role: str, *, by: str, reason: str) -> Rollout:
-    """Record that a role approves; with the last one it runs.
+    """Record that a role approves.
 
     Raises:
         InputError: The rollout waits for no such role.
@@ -243,10 +245,7 @@ def approve(conn: sa.Connection, rollout: Rollout, role: str, *, by: str, reason
     events.append(
         conn, actor=by, action="rollout.approved", target=str(now.ref), details={"role": role, "reason": reason}
     )
-    approved = get(conn, now.id)
-    if approved.state is RolloutState.WAITING and not approved.lacking:
-        return move(conn, approved, RolloutState.RUNNING, by=by, reason=f"approved by {', '.join(approved.approvals)}")
-    return approved
+    return get(conn, now.id)
 
 
 def _rollout(row: sa.RowMapping) -> Rollout:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.core.refs import NAME
-from penstock.core.settings import LoopPolicy, LoopServePolicy, Replicas, load_settings
+from penstock.core.settings import LoopPolicy, Replicas, ServerPolicy, load_settings
 from penstock.project.exporting.grants import Grant
 from penstock.project.exporting.image import policy_toml
 from penstock.project.exporting.names import check_image, image_name, object_name
@@ -101,11 +101,11 @@ def test_what_is_an_image_is_taken(text: str) -> None:
 
 def test_a_server_is_told_what_is_no_part_of_its_release(tmp_path: Path) -> None:
     """Q28: how long predictions are kept, and how many are explored, reach the container."""
-    policy = LoopPolicy(explore=0.25, serve=LoopServePolicy(keep="7d"))
+    policy = LoopPolicy(explore=0.25, serve=ServerPolicy(keep="7d"))
     for name in AWKWARD:
         text = policy_toml(name, policy)
         (tmp_path / "penstock.toml").write_text(text)
         read = load_settings(tmp_path).policy(name)
         assert (read.explore, read.serve.keep) == (0.25, "7d")
     with pytest.raises(InputError, match="is not a duration"):
-        policy_toml("movies", LoopPolicy(serve=LoopServePolicy(keep='7d"\n[x]')))
+        policy_toml("movies", LoopPolicy(serve=ServerPolicy(keep='7d"\n[x]')))
