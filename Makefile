@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
 DRIFT_PEERS ?= $(HOME)/.cache/penstock-drift-peers
 
-.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted soak check fix bench bench-drift bench-profiles bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted soak serve-on-ray check fix bench bench-drift bench-profiles bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,7 +17,7 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas,grpc,otel,kafka,nats]' --group test --group check
+	$(BIN)/python -m pip install --quiet -e '.[sklearn,lightgbm,implicit,torch,ray,postgres,pandas,grpc,otel,kafka,nats,kubernetes]' --group test --group check
 	touch $@
 
 demo: $(VENV)/.base  ## Install, then run the movies pipeline from data to served answers. DATA=dir uses real data.
@@ -52,6 +52,9 @@ rehearse-loop-kills: $(VENV)/.test  ## A rehearsal of twelve weeks, killed two h
 
 soak: $(VENV)/.test  ## A server for an hour at full speed with flat memory, and 200 releases swapped under load.
 	PENSTOCK_LONG=1 PENSTOCK_SOAK_S=3600 $(BIN)/python -m pytest tests/integration/test_serving_endurance.py -q -s -p no:randomly
+
+serve-on-ray: $(VENV)/.test  ## Copies on a cluster, a node killed, a release that does not load; the tests leave the last out.
+	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/integration/test_serving_on_ray.py -q -s -p no:randomly
 
 check: $(VENV)/.test  ## Format, lint, types, room directions, shape.
 	$(BIN)/ruff format --check .

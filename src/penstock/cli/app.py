@@ -69,7 +69,7 @@ COMMANDS = {
     "alerts": Entry("penstock.cli.alerts:alerts", "List what is wrong, one alert per cause, and what to do next."),
     "why": Entry("penstock.cli.alerts:why", "Walk back from an alert to rows, releases and code."),
     "dispose": Entry("penstock.cli.alerts:dispose", "Say whether an alert was worth hearing of."),
-    "export": Entry("penstock.cli.moving:export", "Write a release to one file."),
+    "export": Entry("penstock.cli.moving:export", "Write a release to one file, or an image's folder or manifests."),
     "import": Entry("penstock.cli.moving:import_", "Take in a release from a file."),
     "doctor": Entry("penstock.cli.doctor:doctor", "Check what is kept, and say how to mend it."),
     "gc": Entry("penstock.cli.doctor:gc", "Remove what nothing needs; say what would go first."),

@@ -1,5 +1,7 @@
 """`penstock serve` and `penstock predict`: answers from a release, over HTTP or one by itself."""
 
+import enum
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -10,10 +12,13 @@ import typer
 
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.core.errors import InputError
+from penstock.core.settings import serve_keys
 from penstock.project import serving
 from penstock.project.serving import Address, Answered, Telling
 from penstock.project.workspace import Workspace, open_workspace
 from penstock.serving.observe.events import log_events
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 ReleaseName = Annotated[
     str | None,
@@ -23,11 +28,23 @@ ReleaseName = Annotated[
 ]
 
 
+class Engine(enum.StrEnum):
+    """What keeps the processes that answer."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def serve(
     pipeline: ReleaseName = None,
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
-    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond loopback only with PENSTOCK_SERVE_KEYS.")
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None, typer.Option(help="Host name under which callers ask, beside localhost; may be repeated.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer.")] = 1,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Answer by gRPC too, here; 0 takes any free port.")
@@ -38,6 +55,7 @@ def serve(
     otel: Annotated[
         str | None, typer.Option(metavar="URL", help="Send traces and metrics to an OpenTelemetry collector.")
     ] = None,
+    engine: Annotated[Engine, typer.Option(help="Processes here, or copies on a Ray cluster.")] = Engine.LOCAL,
     as_json: AsJson = False,
     project: Project = HERE,
 ) -> None:
@@ -47,6 +65,7 @@ def serve(
 
     Example:
         penstock serve movies --port 8000 --workers 2
+        penstock serve movies --engine ray
     """
     is_terminal = sys.stderr.isatty()
     log_events(is_terminal=is_terminal)
@@ -62,8 +81,11 @@ def serve(
             on_stage=_tell_stage if is_terminal and not as_json else None,
             on_ready=tell,
         )
-        address = Address(host=host, port=port, grpc_port=grpc_port, workers=workers)
-        serving.serve_pipeline(pipeline, workspace, address, telling)
+        address = Address(host=host, port=port, grpc_port=grpc_port, workers=workers, names=_host_names(name))
+        if engine is Engine.RAY:
+            serving.serve_pipeline_on_ray(pipeline, workspace, address, telling)
+        else:
+            serving.serve_pipeline(pipeline, workspace, address, telling)
     if not as_json:
         print("Stopped; what was under way was answered.")
 
@@ -106,6 +128,15 @@ def _source(found: Answered) -> str:
     return f"{found.release} {found.function}{by}, {stored}"
 
 
+def _host_names(given: list[str] | None) -> tuple[str, ...]:
+    for name in given or ():
+        if not _HOST_NAME.fullmatch(name):
+            raise InputError(
+                f"--name {name!r} is no host name.", hint="give it without scheme and port, as api.shop.example"
+            )
+    return tuple(given or ())
+
+
 def _absolute(access_log: str | None) -> str | None:
     return access_log if access_log is None or access_log == "-" else str(Path(access_log).absolute())
 
@@ -127,10 +158,11 @@ def _tell_ready(
     print(f"Serving {release.ref} on {url}  (Ctrl-C stops)")
     if grpc is not None:
         print(f"and by gRPC on {grpc}")
+    key = " -H 'authorization: Bearer KEY'" if serve_keys() else ""
     for route in routes:
         print(f"\n  POST {route.path}  {route.doc}".rstrip())
         body = shlex.quote(msgspec.json.encode(route.fields).decode())
-        print(f"    curl -s {url}{route.path} -H 'content-type: application/json' -d {body}")
+        print(f"    curl -s {url}{route.path} -H 'content-type: application/json'{key} -d {body}")
     print(f"\n  {url}/docs      every field of every request")
     print(f"  {url}/readyz    whether it answers, and with which release")
     print(f"  {url}/metrics   what it counts, for Prometheus", flush=True)

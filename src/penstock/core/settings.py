@@ -76,6 +76,37 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return None if self.keep is None else parse_duration(self.keep)
 
 
+class Replicas(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many copies of a server answer where an engine keeps them, and what each is granted.
+
+    Attributes:
+        min: Copies when nobody asks; 0 lets Ray keep none, and the first caller waits for one.
+        max: Most copies.
+        target_ongoing: Requests under way per copy that the engine aims at; more of them, and it adds copies.
+        cpus: Cores of each copy.
+        memory: Memory of each copy, as "2GiB"; None for what was measured, or else is estimated.
+    """
+
+    min: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
+    max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
+    target_ongoing: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    cpus: Annotated[float, msgspec.Meta(gt=0, le=256)] = 1.0
+    memory: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.min > self.max:
+            raise ValueError(f"replicas.min {self.min} is more than replicas.max {self.max}")
+        try:
+            _ = self.memory_bytes
+        except InputError as error:
+            raise ValueError(f"replicas.memory: {error}") from error
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of each copy in bytes; None where nobody said it."""
+        return None if self.memory is None else parse_size(self.memory)
+
+
 class GuardPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What has to be known before a rollout goes on: the table `[name.guards]` of `penstock.toml`.
 
@@ -93,9 +124,11 @@ class ServerPolicy(ServePolicy, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         require_key: Whether only consumers with a key are answered; then the server may listen beyond this host.
+        replicas: How many copies answer on Ray and on Kubernetes; more of them change no answer.
     """
 
     require_key: bool = False
+    replicas: Replicas = Replicas()
 
     @property
     def released(self) -> ServePolicy:
@@ -386,6 +419,19 @@ def webhook_token() -> str | None:
     Only the environment has it: a file is read by more people, and ends in repositories.
     """
     return os.environ.get("PENSTOCK_WEBHOOK_TOKEN") or None
+
+
+def serve_keys() -> tuple[str, ...]:
+    """Return the keys of which callers of a server must show one, apart by spaces; () where nobody said any.
+
+    Only the environment has them, as with `webhook_token`.
+    """
+    return tuple(os.environ.get("PENSTOCK_SERVE_KEYS", "").split())
+
+
+def node_home(otherwise: Path) -> Path:
+    """Return where a server on another machine keeps what it writes: `PENSTOCK_HOME` there, or `otherwise`."""
+    return Path(os.environ.get("PENSTOCK_HOME") or otherwise).absolute()
 
 
 def parse_size(text: str) -> int:

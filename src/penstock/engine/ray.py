@@ -54,7 +54,7 @@ class RayEngine:
     """
 
     def __init__(self, workers: int, address: str | None = None) -> None:
-        self._ray, self._is_ours = _connect(workers, address)
+        self._ray, self._is_ours = connect(workers, address)
         self._workers = workers
         self._slot_class = self._ray.remote(Slot).options(num_cpus=1, max_restarts=0)
         self._free: list[Any] = []
@@ -141,8 +141,19 @@ def _cancelled(task: Task) -> Result:
     return Result(id=task.id, state=AttemptState.CANCELLED, failure=failure)
 
 
-def _connect(workers: int, address: str | None) -> tuple[Any, bool]:
-    """Return the library, and whether the cluster was started here and is therefore ours to end."""
+def connect(workers: int, address: str | None) -> tuple[Any, bool]:
+    """Connect this program to a cluster, as `RayEngine` does.
+
+    Args:
+        workers: Tasks at once for which one that is started here has room.
+        address: Address of a cluster; None uses the one this program is connected to already, or starts one.
+
+    Returns:
+        The library, and whether the cluster was started here and is therefore ours to end.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster does not answer.
+    """
     try:
         import ray
     except ImportError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from penstock.core.errors import CheckError, InputError, NotFoundError
 from penstock.core.records import Record
-from penstock.core.refs import RunRef, parse_name, parse_ref
+from penstock.core.refs import ReleaseRef, RunRef, parse_name, parse_ref
 from penstock.project.workspace import Workspace
 from penstock.releases.archive import export_release, import_release
 from penstock.releases.manifest import Manifest
@@ -79,24 +79,36 @@ def export_to(release: str, workspace: Workspace, *, target: Path | None = None)
     return Exported(release=str(found.ref), hash=found.hash, path=str(path), size_bytes=path.stat().st_size)
 
 
-def import_from(source: Path, workspace: Workspace, *, live: bool = False) -> Imported:
+def import_from(
+    source: Path, workspace: Workspace, *, live: bool = False, wanted: ReleaseRef | None = None
+) -> Imported:
     """Take in a release file; the same file again changes nothing.
 
     Args:
         source: What `export_to` wrote.
         workspace: The project.
         live: Serve it from now on. A pipeline without a live release serves it in any case.
+        wanted: The reference that it must get, as where it came from; None for the next number here.
 
     Raises:
-        InputError: It is not a release file, or was written by a newer Penstock.
+        InputError: It is not a release file, was written by a newer Penstock, or cannot have the reference.
         DamagedError: Its bytes are not what they should be.
         CheckError: A check of it did not pass.
     """
     manifest, manifest_digest = import_release(source, workspace.blobs)
     _refuse_failed(manifest, source)
     name = manifest.pipeline
+    if wanted is not None and wanted.pipeline != name:
+        raise InputError(f"{source} holds a release of {name!r}, not {wanted}.", hint=f"give its number as {name}@12")
     with workspace.ledger.write() as conn:
-        made = releases.create(conn, name, release_hash=manifest_digest, manifest_digest=manifest_digest, run_id=None)
+        made = releases.create(
+            conn,
+            name,
+            release_hash=manifest_digest,
+            manifest_digest=manifest_digest,
+            run_id=None,
+            version=None if wanted is None else wanted.version,
+        )
         before = releases.live(conn, name)
         if made.is_new:
             details = {"hash": made.hash, "file": source.name}

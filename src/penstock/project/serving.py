@@ -28,15 +28,18 @@ class Address:
     """Where to serve, and by how many processes.
 
     Attributes:
+        host: A loopback name, or any where callers must show a key.
         port: 0 takes any free one.
         grpc_port: 0 takes any free one, None is for no gRPC.
         workers: Processes that answer.
+        names: Host names beside the loopback names under which callers ask.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     grpc_port: int | None = None
     workers: int = 1
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +157,7 @@ def serve_options(
         policy=workspace.settings.policy(found.pipeline).serve.released,
         explore=workspace.settings.policy(found.pipeline).explore,
         admission=admission_of(workspace, found.pipeline, address.workers),
-        names=() if address.host in LOOPBACK_NAMES else (ANY_NAME,),
+        names=address.names or (() if address.host in LOOPBACK_NAMES else (ANY_NAME,)),
         access_log=telling.access_log,
         otel=telling.otel,
         is_terminal=telling.is_terminal,
@@ -178,6 +181,42 @@ def serve_pipeline(target: str | None, workspace: Workspace, address: Address, t
         PenstockError: The release cannot be loaded.
     """
     serve(serve_options(target, workspace, address, telling))
+
+
+def serve_pipeline_on_ray(
+    target: str | None, workspace: Workspace, address: Address, telling: Telling | None = None
+) -> None:
+    """Serve a pipeline by copies on a Ray cluster until SIGTERM or Ctrl-C; `replicas` in the settings says how many.
+
+    Args:
+        target: "movies", "movies@3" for one release whatever comes after it, or None for the only pipeline.
+        workspace: The project; every node of the cluster sees its store at the same path.
+        address: Where; no gRPC, and Ray starts the processes.
+        telling: What the server tells about itself; Ray keeps its own access log and telemetry.
+
+    Raises:
+        NotFoundError: There is no such release, or none at all yet.
+        InputError: Ray is missing or does not answer, or something is asked for that is not offered there.
+        PenstockError: The release cannot be loaded.
+    """
+    from penstock.serving.ray.cluster import serve_on_ray  # noqa: PLC0415 -- loads what only a cluster needs
+
+    options = serve_options(target, workspace, address, telling)
+    missing = {"--grpc-port": options.grpc_port, "--access-log": options.access_log, "--otel": options.otel}
+    if asked := [name for name, value in missing.items() if value is not None]:
+        raise InputError(f"{asked[0]} is not offered on the engine 'ray'.", hint="leave it out, or --engine ray")
+    if options.admission is not None and options.admission.require_key:
+        raise InputError(
+            "Keys of consumers are not looked at on the engine 'ray'.",
+            hint="take require_key out, and set PENSTOCK_SERVE_KEYS to keys that all callers share",
+        )
+    if address.workers != 1:
+        raise InputError(
+            f"--workers {address.workers} says nothing on the engine 'ray', which starts copies by itself.",
+            hint=f"say how many in penstock.toml: [{options.pipeline}.serve] replicas = {{ min = 1, max = 4 }}",
+        )
+    replicas = workspace.settings.policy(options.pipeline).serve.replicas
+    serve_on_ray(options, replicas, workspace.settings.ray_address)
 
 
 def routes_of(release: releases.Release, workspace: Workspace) -> list[Route]:

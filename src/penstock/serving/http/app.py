@@ -8,6 +8,7 @@ import structlog
 
 from penstock.core.errors import InputError
 from penstock.serving.http.bodies import check_coding, too_large
+from penstock.serving.http.keys import CHALLENGE
 from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Permission, Reply, Request, Respond, Route, refusal
@@ -134,6 +135,8 @@ class App:
         shape = self._shapes.get(_first(path)) if route is None else route.refuse
         self._refused(error.status)
         reply = refusal(error) if shape is None else shape(error)
+        if error.status == 401 and not isinstance(error, DeniedError):
+            return msgspec.structs.replace(reply, headers=(*reply.headers, CHALLENGE))
         return _with_advice(reply, error) if isinstance(error, DeniedError) else reply
 
     def busy(self) -> Reply:
@@ -142,8 +145,8 @@ class App:
         return Reply(503, msgspec.json.encode({"error": error}), headers=((b"retry-after", b"1"),))
 
     def _find(self, request: Request, length: int) -> Route:
-        self._heads.check(request.headers)
         path, method = request.path, request.method
+        self._heads.check(request.headers, path)
         route = self._routes.get(path) or self._above(path)
         if not self._release and path != "/healthz":
             raise _Said(self._readiness())

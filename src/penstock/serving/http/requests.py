@@ -2,29 +2,36 @@
 
 from urllib.parse import urlsplit
 
+from penstock.serving.http.keys import Keys
 from penstock.serving.refusals import RequestError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+WELL_PATHS = frozenset({"/healthz", "/readyz"})
 ANY_NAME = "*"  # where every caller has to show a key, a page of another site has none to show
 _KNOWN_HOSTS = 64
 
 
 class Heads:
-    """Checks the head of each request: Host and Origin name this server.
+    """Checks the head of each request: Host and Origin name this server, and the caller shows a key where one is asked.
 
     A page of another site that resolves its own name to 127.0.0.1 (DNS rebinding) fails on Host; one that posts
     across sites fails on Origin.
+
+    Args:
+        names: Host names of this server.
+        keys: What callers must show, but at the paths that only tell whether the server is well; None for nothing.
     """
 
-    def __init__(self, names: frozenset[str]) -> None:
+    def __init__(self, names: frozenset[str], keys: Keys | None = None) -> None:
         self._names = names
+        self._keys = keys
         self._known_hosts: set[bytes] = set()
 
-    def check(self, headers: dict[bytes, bytes]) -> None:
-        """Refuse a request that is not meant for this server.
+    def check(self, headers: dict[bytes, bytes], path: str = "") -> None:
+        """Refuse a request that is not meant for this server, or whose caller may not ask.
 
         Raises:
-            RequestError: 400 without a Host, 403 when Host or Origin is not this server's.
+            RequestError: 400 without a Host, 403 when Host or Origin is not this server's, 401 without a known key.
         """
         host = headers.get(b"host")
         if host is None:
@@ -33,6 +40,8 @@ class Heads:
             self._admit(host)
         if b"origin" in headers:
             self._check_origin(headers[b"origin"])
+        if self._keys is not None and path not in WELL_PATHS:
+            self._keys.check(headers)
 
     def _admit(self, host: bytes) -> None:
         name = _host_name("//" + host.decode("latin-1"))

@@ -3,8 +3,11 @@
 import contextlib
 import os
 import socket
+from collections.abc import Sequence
 
 from penstock.core.errors import InputError
+from penstock.core.settings import serve_keys
+from penstock.serving.http.keys import Keys
 from penstock.serving.http.requests import LOOPBACK_NAMES
 
 _BACKLOG = 2048
@@ -28,11 +31,7 @@ class Addresses:
     """
 
     def __init__(self, host: str, port: int, grpc_port: int | None, *, require_key: bool = False) -> None:
-        if host not in LOOPBACK_NAMES and not require_key:
-            raise InputError(
-                f"Serving on {host!r} is refused: callers need no key.",
-                hint="say require_key = true under [PIPELINE.serve] in penstock.toml, or serve on 127.0.0.1",
-            )
+        check_place(host, serve_keys(), is_grpc=grpc_port is not None, require_key=require_key)
         host = "127.0.0.1" if host == "localhost" else host
         shown = f"[{host}]" if ":" in host else host
         self.listener = _bound(host, port, "--port")
@@ -53,6 +52,31 @@ class Addresses:
         self.listener.close()
         if self._reserved is not None:
             self._reserved.close()
+
+
+def check_place(host: str, keys: Sequence[str], *, is_grpc: bool, require_key: bool = False) -> None:
+    """Refuse to answer where callers could ask without being known.
+
+    Raises:
+        InputError: The host is not a loopback one and there are no keys, one is too short, or gRPC, where none can be
+            shown, is wanted beside keys.
+    """
+    if host not in LOOPBACK_NAMES and not keys and not require_key:
+        raise InputError(
+            f"Serving on {host!r} is refused: callers are not authenticated.",
+            hint="set PENSTOCK_SERVE_KEYS to the keys that callers must show, or say require_key = true under"
+            " [PIPELINE.serve] in penstock.toml, or serve on 127.0.0.1",
+        )
+    if keys and require_key:
+        raise InputError(
+            "Callers cannot show two keys: require_key asks for a consumer's, PENSTOCK_SERVE_KEYS for another.",
+            hint="leave one of them out",
+        )
+    Keys.of(keys)
+    if is_grpc and keys:
+        raise InputError(
+            "gRPC callers cannot show a key yet, and PENSTOCK_SERVE_KEYS asks for one.", hint="leave --grpc-port out"
+        )
 
 
 def _bound(host: str, port: int, option: str, *, is_shared: bool = False) -> socket.socket:

@@ -11,8 +11,9 @@ import msgspec
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError
-from penstock.core.settings import ServePolicy
+from penstock.core.settings import ServePolicy, serve_keys
 from penstock.serving.http.connections import Connections
+from penstock.serving.http.keys import Keys
 from penstock.serving.http.release import release_app
 from penstock.serving.http.requests import Heads
 from penstock.serving.messages import Route
@@ -118,7 +119,7 @@ class Answering:
         app = release_app(
             self._plane,
             self._release,
-            heads=Heads(frozenset(self._options.names)),
+            heads=Heads(frozenset(self._options.names), Keys.of(serve_keys())),
             limits=self._limits,
             others=self._routes(),
             counters=self._counters,

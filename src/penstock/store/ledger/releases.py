@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 
-from penstock.core.errors import CheckError, NotFoundError
+from penstock.core.errors import CheckError, InputError, NotFoundError
 from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef
 from penstock.core.states import RunState
@@ -58,7 +58,13 @@ _LIVE = (
 
 
 def create(
-    conn: sa.Connection, pipeline: str, *, release_hash: str, manifest_digest: str, run_id: int | None
+    conn: sa.Connection,
+    pipeline: str,
+    *,
+    release_hash: str,
+    manifest_digest: str,
+    run_id: int | None,
+    version: int | None = None,
 ) -> Created:
     """Give a release its version, the next of its pipeline; the same hash again is the same release.
 
@@ -68,19 +74,23 @@ def create(
         release_hash: Hash of the manifest.
         manifest_digest: The blob that holds the manifest.
         run_id: The run that makes it; None for an imported release.
+        version: The number that it must have, as elsewhere; None for the next.
 
     Raises:
         CheckError: The run failed, ended otherwise, or has a check that did not pass.
+        InputError: The number is another's, or this release has another already.
     """
     if run_id is not None:
         _refuse_unsound(conn, run_id)
     lock(conn, f"releases/{pipeline}")
     known = by_hash(conn, pipeline, release_hash)
+    if version is not None:
+        _refuse_other(conn, ReleaseRef(pipeline, version), release_hash, known)
     if known is not None:
         return Created(**msgspec.structs.asdict(known), is_new=False)
     release = Release(
         pipeline=pipeline,
-        version=int(conn.execute(_LAST, {"of_pipeline": pipeline}).scalar() or 0) + 1,
+        version=version or int(conn.execute(_LAST, {"of_pipeline": pipeline}).scalar() or 0) + 1,
         hash=release_hash,
         manifest_digest=manifest_digest,
         run_id=run_id,
@@ -89,6 +99,15 @@ def create(
     values = msgspec.structs.asdict(release)
     conn.execute(_CREATE, values)
     return Created(**values, is_new=True)
+
+
+def _refuse_other(conn: sa.Connection, wanted: ReleaseRef, release_hash: str, known: Release | None) -> None:
+    if known is not None and known.version != wanted.version:
+        raise InputError(f"The release is here already, as {known.ref}, not as {wanted}.", hint=f"ask for {known.ref}")
+    names = {"of_pipeline": wanted.pipeline, "of_version": wanted.version}
+    row = conn.execute(_BY_VERSION, names).mappings().one_or_none()
+    if row is not None and row["hash"] != release_hash:
+        raise InputError(f"{wanted} is another release here.", hint="leave the number out, and the next one is taken")
 
 
 def get(conn: sa.Connection, ref: ReleaseRef) -> Release:
