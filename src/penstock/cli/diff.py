@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from penstock.cli.options import HERE, AsJson, Project
+from penstock.cli.replay import print_replay
 from penstock.cli.tables import counted, grid, open_console, write_json
 from penstock.core.records import Interval
 from penstock.project.comparing import diff as find_difference
@@ -21,10 +22,18 @@ _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 Reference = Annotated[str | None, typer.Argument(help="As r41 or movies@3.", show_default=False)]
 
 
-def diff(before: Reference = None, after: Reference = None, as_json: AsJson = False, project: Project = HERE) -> int:
+def diff(
+    before: Reference = None,
+    after: Reference = None,
+    *,
+    no_replay: Annotated[bool, typer.Option("--no-replay", help="Ask two releases no recorded requests.")] = False,
+    as_json: AsJson = False,
+    project: Project = HERE,
+) -> int:
     """Compare two runs or releases: code, data, parameters, policy, environment, checks, metrics, predictions.
 
-    Without arguments the last two runs; with one, that one and the one before it.
+    Without arguments the last two runs; with one, that one and the one before it. Two releases are asked up to 500
+    recorded requests too; `penstock replay` asks more, and says for whom answers change.
 
     Example:
         penstock diff
@@ -32,7 +41,7 @@ def diff(before: Reference = None, after: Reference = None, as_json: AsJson = Fa
         penstock diff r40 r41 --json
     """
     with open_workspace(project, to_look=True) as workspace:
-        found = find_difference(workspace, before, after)
+        found = find_difference(workspace, before, after, is_replayed=not no_replay)
     if as_json:
         write_json(found)
     else:
@@ -56,8 +65,13 @@ def _print(console: Console, found: Difference) -> None:
     }
     for title, changes in groups.items():
         _print_values(console, title, changes)
+    if found.breaches:
+        _title(console, "Breaks for consumers")
+        for breach in found.breaches:
+            console.print(Text(f"  {breach}", style="red"), soft_wrap=True)
     _print_metrics(console, [m for m in found.metrics if m.before != m.after])
     _print_predictions(console, found.predictions)
+    _print_replay(console, found)
 
 
 def _title(console: Console, text: str) -> None:
@@ -110,6 +124,15 @@ def _print_predictions(console: Console, changes: Sequence[PredictionChange]) ->
             console.print(Text(f"    {_short(example['key'])}", style="dim"), soft_wrap=True)
             console.print(Text(f"      - {_short(example['before'])}", style="red"), soft_wrap=True)
             console.print(Text(f"      + {_short(example['after'])}", style="green"), soft_wrap=True)
+
+
+def _print_replay(console: Console, found: Difference) -> None:
+    if found.replay is not None:
+        _title(console, "Recorded requests, asked of both")
+        print_replay(console, found.replay)
+    elif found.not_replayed:
+        _title(console, "Recorded requests")
+        console.print(f"  not asked: {found.not_replayed}", soft_wrap=True)
 
 
 def _interval(found: Interval | None) -> str:

@@ -15,6 +15,7 @@ from penstock.core.errors import InputError
 
 T = TypeVar("T")
 _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_DURATION = r"^([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)$"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -75,8 +76,60 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return None if self.keep is None else parse_duration(self.keep)
 
 
+class GuardPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has to be known before a rollout goes on: the table `[name.guards]` of `penstock.toml`.
+
+    Attributes:
+        requests: Fewest answers of the candidate in each stage.
+        false_rollbacks: Accepted chance of taking back a candidate that is no worse, over all guards, stages and looks.
+    """
+
+    requests: Annotated[int, msgspec.Meta(ge=1)] = 100
+    false_rollbacks: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+
+
+class ServerPolicy(ServePolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that stands in `[name.serve]`. What is only here is no part of a release: an older one opens no door.
+
+    Attributes:
+        require_key: Whether only consumers with a key are answered; then the server may listen beyond this host.
+    """
+
+    require_key: bool = False
+
+    @property
+    def released(self) -> ServePolicy:
+        """The part that goes into a release."""
+        return ServePolicy(**{name: getattr(self, name) for name in ServePolicy.__struct_fields__})
+
+
+class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What recorded requests decide at the gate: `replay = { most_changed = 0.2 }` in the table `[name]`.
+
+    Attributes:
+        most_changed: Largest share of answers, 0 to 1, that a release may change; None for any. A release that fails on
+            requests which the live one answers is refused in any case.
+        requests: How many recorded requests are asked of the live release and of what a run made; 0 for none.
+        budget: How long each of the two may take, as "10s"; what was answered until then is compared.
+    """
+
+    most_changed: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    requests: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 500
+    # Refused when it is read, since it is used at the end of a run only.
+    budget: Annotated[str, msgspec.Meta(pattern=_DURATION)] = "10s"
+
+    @property
+    def budget_s(self) -> float:
+        """How long each release may take, in seconds."""
+        return parse_duration(self.budget)
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engineer says about one pipeline, as far as it is part of a release."""
+    """What an engineer says about one pipeline, as far as it is part of a release.
+
+    Attributes:
+        replay: Left out of a release where nothing is said, so that releases of before it keep their names.
+    """
 
     file: str | None = None
     schedule: str | None = None
@@ -89,6 +142,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
+    guards: GuardPolicy = GuardPolicy()
+    replay: ReplayPolicy | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def replaying(self) -> ReplayPolicy:
+        """What recorded requests decide at the gate, with the defaults where nothing is said."""
+        return ReplayPolicy() if isinstance(self.replay, msgspec.UnsetType) else self.replay
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -173,6 +233,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         timezone: The zone in which `schedule` is read, as "Europe/Berlin".
         catch_up: Of slots missed while nothing ran, run the newest ("one"), none, or all.
         window: Length of the windows that monitors look at.
+        breaking: Whether a release may be made that breaks the contract of a registered consumer.
         alarm_budget: Most false drift alarms per window that are put up with, over all columns together.
         equality: How many answers of each window are answered again offline and compared; 0 for none.
         priority: Which pipeline goes first when several wait; the higher.
@@ -186,10 +247,12 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
             it has to show.
     """
 
+    serve: ServerPolicy = ServerPolicy()
     retrain_on: tuple[Literal["new_data", "drift", "quality", "stale"], ...] = ("new_data", "drift", "quality", "stale")
     timezone: str = "UTC"
     catch_up: Literal["one", "none", "all"] = "one"
     window: str = "1d"
+    breaking: Literal["refuse", "allow"] = "refuse"
     alarm_budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
     equality: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 20
     priority: int = 0
@@ -223,7 +286,8 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def released(self) -> Policy:
         """The part that goes into a release."""
-        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+        parts = {name: getattr(self, name) for name in Policy.__struct_fields__}
+        return Policy(**parts | {"serve": self.serve.released})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +300,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         workers: Most processes that run steps at once.
         engine: "local" or "ray".
         retrains: Most runs that the worker has under way at once, over all processes that share the ledger.
-        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes.
+        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes. Nobody
+            is told of alerts, and how long an answer took is not judged.
         policies: Policy by pipeline name.
     """
 
@@ -341,7 +406,7 @@ def parse_duration(text: str) -> float:
     Raises:
         InputError: The text is not a number with a unit of time.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)", text.strip())
+    match = re.fullmatch(_DURATION, text.strip())
     if match is None:
         raise InputError(f"{text!r} is not a duration.", hint="write a number and a unit, as 500ms, 10m, 1h or 14d")
     return float(match[1]) * _SECONDS[match[2]]

@@ -1,21 +1,32 @@
 """What differs between two runs or releases: finds the manifests a person means, and has them compared."""
 
-from penstock.core.errors import InputError, NotFoundError
+import msgspec
+
+from penstock.core.errors import InputError, NotFoundError, PenstockError
 from penstock.core.refs import ReleaseRef, RunRef, parse_ref
+from penstock.project.consumers import breaches_of
+from penstock.project.replaying.replay import Asked, replay_pair
+from penstock.project.replaying.requests import choose_requests
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.compare import Difference, compare
 from penstock.store.ledger import releases, runs
 
 _LOOKED_AT = 200
+# A diff is to be quick: what `penstock replay` does with more, and keeps, this does with few, and shows.
+_REPLAYED = 500
+_BUDGET_S = 20.0
 
 
-def diff(workspace: Workspace, before: str | None = None, after: str | None = None) -> Difference:
+def diff(
+    workspace: Workspace, before: str | None = None, after: str | None = None, *, is_replayed: bool = False
+) -> Difference:
     """Compare two runs or releases.
 
     Args:
         workspace: The project.
         before: "r41" or "movies@3". Alone, it is compared with the one before it.
         after: The same; without both, the last two runs are compared.
+        is_replayed: Both are asked recorded requests, in processes of their own, where they are two releases.
 
     Raises:
         InputError: A text is no reference, or a run ended before there was anything to compare.
@@ -23,17 +34,42 @@ def diff(workspace: Workspace, before: str | None = None, after: str | None = No
     """
     if before is None:
         last = _last_run(workspace)
-        return _compare(_run_before(last, workspace), last, workspace)
+        return _compare(_run_before(last, workspace), last, workspace, is_replayed=is_replayed)
     if after is None:
         given = parse_ref(before)
-        return _compare(_one_before(given, workspace), given, workspace)
-    return _compare(parse_ref(before), parse_ref(after), workspace)
+        return _compare(_one_before(given, workspace), given, workspace, is_replayed=is_replayed)
+    return _compare(parse_ref(before), parse_ref(after), workspace, is_replayed=is_replayed)
 
 
-def _compare(before: ReleaseRef | RunRef, after: ReleaseRef | RunRef, workspace: Workspace) -> Difference:
-    one, other = (_manifest_digest(ref, workspace) for ref in (before, after))
-    pair = (str(before), read_manifest(one, workspace)), (str(after), read_manifest(other, workspace))
-    return compare(*pair, workspace.blobs)
+def _compare(
+    before: ReleaseRef | RunRef, after: ReleaseRef | RunRef, workspace: Workspace, *, is_replayed: bool
+) -> Difference:
+    digests = [_manifest_digest(ref, workspace) for ref in (before, after)]
+    one, other = (read_manifest(digest, workspace) for digest in digests)
+    found = compare((str(before), one), (str(after), other), workspace.blobs)
+    if one.pipeline == other.pipeline:
+        found = msgspec.structs.replace(found, breaches=tuple(breaches_of(workspace, one, other)))
+    are_releases = isinstance(before, ReleaseRef) and isinstance(after, ReleaseRef)
+    if not is_replayed or not are_releases or one.pipeline != other.pipeline or digests[0] == digests[1]:
+        return found
+    if not all(any(node.role == "serve" for node in manifest.graph.nodes) for manifest in (one, other)):
+        return found
+    asked = [
+        Asked(name=str(ref), digest=digest, manifest=manifest)
+        for ref, digest, manifest in zip((before, after), digests, (one, other), strict=True)
+    ]
+    return _with_replay(found, asked[0], asked[1], workspace)
+
+
+def _with_replay(found: Difference, before: Asked, after: Asked, workspace: Workspace) -> Difference:
+    chosen = choose_requests(after.manifest.pipeline, workspace, most=_REPLAYED)
+    if not chosen.requests:
+        return msgspec.structs.replace(found, not_replayed="no request was recorded that can be asked again")
+    try:
+        replayed = replay_pair(before, after, chosen, workspace, budget_s=_BUDGET_S)
+    except PenstockError as error:  # the rest of the comparison stands without it
+        return msgspec.structs.replace(found, not_replayed=error.message)
+    return msgspec.structs.replace(found, replay=replayed)
 
 
 def _manifest_digest(ref: ReleaseRef | RunRef, workspace: Workspace) -> str:

@@ -10,7 +10,9 @@ from penstock.core.digest import canonical_json, digest_value
 from penstock.core.records import Interval, Record
 from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import texts
+from penstock.releases.contract import Breach
 from penstock.releases.manifest import Example, Manifest
+from penstock.releases.replay.records import Replay
 from penstock.releases.rows import Judged, PredictionChange, compare_rows
 from penstock.store.blobs import Blobs
 
@@ -51,6 +53,9 @@ class Difference(Record, frozen=True, kw_only=True):
     Attributes:
         data: Versions, digests, columns and contracts of datasets, and the logical time.
         artifacts: Outputs whose bytes differ, by the first digits of their digests.
+        breaches: What registered applications cannot live with, from the one to the other.
+        replay: What both answer to recorded requests; None where that was not asked for, or cannot be.
+        not_replayed: Why it cannot be; "" where it was, or was not asked for.
     """
 
     before: str
@@ -64,13 +69,16 @@ class Difference(Record, frozen=True, kw_only=True):
     checks: tuple[ValueChange, ...]
     metrics: tuple[MetricChange, ...]
     predictions: tuple[PredictionChange, ...]
+    breaches: tuple[Breach, ...] = ()
+    replay: Replay | None = None
+    not_replayed: str = ""
 
     @property
     def is_empty(self) -> bool:
         """Whether both sides are the same."""
         rows = (self.code, self.data, self.params, self.policy, self.environment, self.artifacts, self.checks)
         moved = any(p.changed for p in self.predictions) or any(m.before != m.after for m in self.metrics)
-        return not any(rows) and not moved
+        return not any(rows) and not moved and (self.replay is None or not self.replay.changed)
 
 
 def compare(

@@ -19,6 +19,7 @@ from penstock.store.ledger import (
     evidence,
     recent,
     releases,
+    rollouts,
     runs,
     triggers,
     windows,
@@ -28,6 +29,7 @@ from penstock.store.ledger.causes import Cause
 from penstock.store.ledger.events import Event
 from penstock.store.ledger.evidence import Evidence
 from penstock.store.ledger.releases import Release
+from penstock.store.ledger.rollouts import Rollout
 from penstock.store.ledger.runs import Run
 from penstock.store.ledger.windows import KeptWindow
 
@@ -60,6 +62,7 @@ class Facts:
         used: What runs used in the last thirty days.
         releases: The newest first.
         events: About the pipeline, newest first.
+        rollout: The newest one.
         load: The newest load test of the live release.
         drill: Its newest drill.
     """
@@ -87,6 +90,7 @@ class Facts:
     used: list[triggers.Used]
     releases: list[Release]
     events: list[Event]
+    rollout: Rollout | None
     load: Evidence | None = None
     drill: Evidence | None = None
 
@@ -121,6 +125,7 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
             "used": triggers.used_since(conn, pipeline, since),
             "releases": releases.of_pipeline(conn, pipeline)[:_RELEASES],
             "events": events.page(conn, target=pipeline, limit=_EVENTS),
+            "rollout": next(iter(rollouts.page(conn, pipeline, most=1)), None),
             "load": None if release is None else evidence.newest(conn, pipeline, "load", str(release.ref)),
             "drill": None if release is None else evidence.newest(conn, pipeline, "drill", str(release.ref)),
         }

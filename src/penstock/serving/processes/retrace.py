@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import polars as pl
 
 from penstock.core.errors import PenstockError, StepError
 from penstock.core.process import die_with_parent
@@ -17,10 +16,9 @@ from penstock.core.records import Record
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.processes.staying import Answer, answer_quietly
-from penstock.serving.program.fields import Fields
 from penstock.serving.program.load import ServeFunction, load_program, user_frames
+from penstock.serving.program.recorded import recorded_fields
 from penstock.store.blobs import Blobs
-from penstock.store.lake.dtypes import parse_dtype
 
 
 class Asked(Record, frozen=True, kw_only=True):
@@ -129,21 +127,9 @@ def _again(function: ServeFunction, asked: Asked) -> tuple[Said, ...]:
 
 
 def _answered(function: ServeFunction, given: dict[str, Any], *, with_fallback: bool) -> tuple[Said, ...]:
-    fields = _fields(function.fields, given)
+    fields = recorded_fields(function.fields, given)
     asked = [function, *([function.fallback] if with_fallback and function.fallback is not None else [])]
     return tuple(_said(one, fields) for one in asked)
-
-
-def _fields(known: Fields, given: dict[str, Any]) -> msgspec.Struct:
-    if known.rows is None:
-        return known.parse_object(given)
-    others = {spec.name: given[spec.name] for spec in known.specs if spec.name in given and spec.name != known.rows}
-    row = {name: value for name, value in given.items() if name not in others}
-    if known.columns and list(row) == [str(place) for place in range(len(known.columns))]:
-        row = dict(zip((name for name, _ in known.columns), row.values(), strict=True))  # sent without names
-    types = {name: parse_dtype(dtype) for name, dtype in known.columns}
-    rows = pl.DataFrame([pl.Series(name, [value], dtype=types.get(name), strict=False) for name, value in row.items()])
-    return known.of_rows(rows, others)
 
 
 def _said(function: ServeFunction, fields: msgspec.Struct) -> Said:
