@@ -179,7 +179,7 @@ def server_at(url: str, release: Release) -> ServerApart:
     try:
         served = httpx.get(f"{url.rstrip('/')}/readyz", timeout=10).json().get("release")
     except (httpx.HTTPError, ValueError) as error:
-        message = f"Nothing answers as a server of Penstock does at {url!r}: {error or type(error).__name__}."
+        message = f"Nothing answers as a server of Penstock does at {url!r}: {str(error) or type(error).__name__}."
         raise InputError(message, hint="start one: penstock serve") from error
     if served != str(release.ref):
         raise InputError(f"{url!r} serves {served}, not {release.ref}.", hint=f"say penstock load {served} --url {url}")
