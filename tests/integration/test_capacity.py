@@ -118,11 +118,12 @@ def test_a_plan_says_how_to_serve_and_what_stands_in_the_way(project: Project) -
 def test_a_plan_is_checked_by_the_load_that_it_plans_for(project: Project) -> None:
     """N6, L4, Q6: an answer takes 20 ms of one thread, so no more than 50 a second can be, foretold or measured.
 
-    The planned rate is asked of real workers and their knee is found, each figure beside its prediction. The load test is
-    kept with the release, shown, and told in the status. Users' predictions know nothing of it.
+    The planned rate is asked of real workers and their knee is found, each figure beside its prediction. The load test
+    is kept with the release, shown, and told in the status. Users' predictions know nothing of it.
     """
     words = ("--consumer", "api", "--rate", "15/s", "--rows", "one", "--applications", "1", "--latency", "p60=120ms")
-    done = project.command("plan-capacity", "steady", *words, "--check", "--step", "1s", "--json")
+    held = ("--failed", "0.2", "--check", "--step", "1s", "--json")
+    done = project.command("plan-capacity", "steady", *words, *held)
     assert done.returncode in {0, 3}, done.stderr
     checked = json.loads(done.stdout)["checked"]
     highest, *others = checked["compared"]
@@ -162,6 +163,10 @@ def test_a_sound_release_passes_the_drill_and_may_be_promoted(project: Project) 
     """
     with project.opened() as workspace:
         assert "drill" in {one.kind for one in required_evidence("steady@1", "steady", workspace)}
+    refused = project.command("promote", "steady@1")
+    assert refused.returncode == 3
+    assert "may not be promoted: " in refused.stderr
+    assert "penstock drill steady@1" in refused.stderr
     done = project.command("drill", "steady", "--slo", "p90=1500ms", "--for", "1s", "--rate", "15", "--json")
     found = told(done, 0)
     parts = {part["name"]: part for part in found["parts"]}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from penstock.core.errors import CheckError
 from penstock.core.records import Record
 from penstock.project.workspace import Workspace
 from penstock.store.ledger import evidence
@@ -53,3 +54,15 @@ def required_evidence(release: str, pipeline: str, workspace: Workspace) -> tupl
     with workspace.ledger.read() as conn:
         found: dict[Kind, Evidence | None] = {kind: evidence.newest(conn, pipeline, kind, release) for kind in require}
     return missing_evidence(release, require, found)
+
+
+def refuse_unproven(release: str, pipeline: str, workspace: Workspace) -> None:
+    """Raise when a release lacks evidence that policy requires before it may be promoted.
+
+    Raises:
+        CheckError: It does.
+    """
+    missing = required_evidence(release, pipeline, workspace)
+    if missing:
+        hint = "; ".join(one.hint for one in missing if one.hint)
+        raise CheckError(f"{release} may not be promoted: {'; '.join(one.said for one in missing)}.", hint=hint)

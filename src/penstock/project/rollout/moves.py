@@ -9,6 +9,7 @@ from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, parse_name
 from penstock.core.settings import Policy, parse_duration
 from penstock.core.states import RolloutState
+from penstock.project.capacity.required import refuse_unproven
 from penstock.project.moving import find_release, person
 from penstock.project.rollout.looking import finish
 from penstock.project.workspace import Workspace, read_manifest
@@ -83,10 +84,11 @@ def promote(target: str, workspace: Workspace, *, to: str | None = None, reason:
     Raises:
         NotFoundError: There is no such release, or no rollout under way.
         InputError: It is live already, or there is no such stage.
-        CheckError: Approvals are missing.
+        CheckError: Approvals are missing, or evidence that policy requires.
     """
     actor = person()
     ref = _candidate(target, workspace)
+    refuse_unproven(str(ref), ref.pipeline, workspace)
     with workspace.ledger.write() as conn:
         rollout = rollouts.opened(conn, ref.pipeline)
         if rollout is None or rollout.ref != ref:
