@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
 DRIFT_PEERS ?= $(HOME)/.cache/penstock-drift-peers
 
-.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted soak serve-on-ray check fix bench bench-drift bench-profiles bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted check-plan soak serve-on-ray check fix bench bench-drift bench-profiles bench-serving bench-serving-peers docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,9 @@ rehearse: $(VENV)/.test  ## Six months of the movies pipeline in minutes, beside
 
 rehearse-loop-kills: $(VENV)/.test  ## A rehearsal of twelve weeks, killed two hundred times; the tests do six kills.
 	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/story/test_rehearsal_kills.py -q -s -p no:randomly
+
+check-plan: $(VENV)/.test  ## A capacity plan against a measured run, within 20 %; for a machine that does nothing else.
+	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/integration/test_capacity.py -k checked -q -s -p no:randomly
 
 soak: $(VENV)/.test  ## A server for an hour at full speed with flat memory, and 200 releases swapped under load.
 	PENSTOCK_LONG=1 PENSTOCK_SOAK_S=3600 $(BIN)/python -m pytest tests/integration/test_serving_endurance.py -q -s -p no:randomly

@@ -19,9 +19,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.clock import Clock
 from penstock.project.capacity.drill import DrillOptions, drill
-from penstock.project.capacity.keeping import required_evidence
+from penstock.project.capacity.planning import AGREES
 from penstock.project.capacity.promises import parse_promise
 from penstock.project.capacity.records import Drill
+from penstock.project.capacity.required import required_evidence
 from penstock.project.serving import served_release
 from penstock.serving.predictions.log import PredictionLog
 from penstock.serving.predictions.reading import predictions_frame
@@ -99,33 +100,6 @@ def told(done: Any, code: int) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_knee_of_one_worker_is_where_its_time_is_used_up(project: Project) -> None:
-    """L4, Q6, Q28: an answer takes 20 ms of the one thread, so no more than 50 a second can be.
-
-    The knee is below, is kept with the release, shown, and told in the status. Users' predictions know nothing of it.
-    """
-    words = ("--slo", "p60=120ms", "--failed", "0.2", "--step", "1s", "--target", "500", "--ladder", "--json")
-    found = told(project.command("load", "steady", *words), code=3)
-    load, knee = found["load"], found["load"]["knee"]["rate_per_s"]
-    # Held for fifteen times the promise, a rate that is too high by a fifteenth is late by the promise at its end.
-    assert 0.1 / TOOK_S <= knee <= 1.2 / TOOK_S
-    assert 0.1 / TOOK_S <= load["saturated_per_s"] <= 1.1 / TOOK_S
-    assert load["asked"] == "1 examples"
-    assert {step["verdict"] for step in load["steps"]} >= {"holds"}
-    assert all(step["requests"] for step in load["steps"])
-    assert load["target"]["workers"] == -(-500 // (0.8 * knee))
-    assert [rung["users"] for rung in found["ladder"]] == [1, 100, 10_000, 1_000_000]
-    shown = told(project.command("show", "steady@1", "--json"), 0)
-    assert [(one["kind"], one["passed"]) for one in shown["evidence"]] == [("load", False)], "the target is not held"
-    status = told(project.command("status", "steady", "--json"), 0)
-    lines = next(one["lines"] for one in status["answers"] if one["name"] == "load")
-    assert any(line["figures"].get("knee_per_s") == knee for line in lines)
-    assert "up to" in project.command("show", "steady@1").stdout
-    with project.opened() as workspace:
-        assert predictions_frame(workspace.home, "steady", with_load=True).collect().is_empty()
-        assert not list((workspace.home / "tmp").glob("load-*")), "nothing of the server apart is left"
-
-
 def test_a_plan_says_how_to_serve_and_what_stands_in_the_way(project: Project) -> None:
     """L4, Q55, Q59: five answers by flags give workers and reasons; what is missing, or no answer, is named."""
     words = ("--consumer", "api", "--rate", "60/s", "--rows", "one", "--applications", "2", "--latency", "p90=1500ms")
@@ -142,22 +116,39 @@ def test_a_plan_says_how_to_serve_and_what_stands_in_the_way(project: Project) -
 
 
 def test_a_plan_is_checked_by_the_load_that_it_plans_for(project: Project) -> None:
-    """N6: the planned rate is asked of real workers and their knee is found, each figure beside its prediction."""
+    """N6, L4, Q6: an answer takes 20 ms of one thread, so no more than 50 a second can be, foretold or measured.
+
+    The planned rate is asked of real workers and their knee is found, each figure beside its prediction. The load test
+    is kept with the release, shown, and told in the status. Users' predictions know nothing of it.
+    """
     words = ("--consumer", "api", "--rate", "15/s", "--rows", "one", "--applications", "1", "--latency", "p60=120ms")
-    done = project.command("plan-capacity", "steady", *words, "--check", "--step", "1s", "--json")
+    held = ("--failed", "0.2", "--check", "--step", "1s", "--json")
+    done = project.command("plan-capacity", "steady", *words, *held)
     assert done.returncode in {0, 3}, done.stderr
-    found = json.loads(done.stdout)
-    highest, *others = found["checked"]["compared"]
+    checked = json.loads(done.stdout)["checked"]
+    highest, *others = checked["compared"]
     assert highest["decides"]
     assert not any(one["decides"] for one in others)
-    workers = found["checked"]["workers"]
     for figure in ("predicted", "measured"):
-        assert 0 < highest[figure] <= 1.2 * workers / TOOK_S
-    is_near = abs(highest["measured"] / highest["predicted"] - 1) <= 0.2
-    assert found["agrees"] == is_near
-    assert (done.returncode == 0) == (is_near and found["checked"]["step"]["verdict"] == "holds")
+        # Held for fifteen times the promise, a rate that is too high by a fifteenth is late by the promise at its end.
+        assert 0.1 * checked["workers"] / TOOK_S <= highest[figure] <= 1.2 * checked["workers"] / TOOK_S
+    is_near = abs(highest["measured"] / highest["predicted"] - 1) <= AGREES
+    assert json.loads(done.stdout)["agrees"] == is_near
+    assert (done.returncode == 0) == (is_near and checked["step"]["verdict"] == "holds")
     if os.environ.get("PENSTOCK_LONG"):  # on a machine that does nothing else
         assert is_near, (highest["predicted"], highest["measured"])
+    [load] = [
+        one for one in told(project.command("show", "steady@1", "--json"), 0)["evidence"] if one["kind"] == "load"
+    ]
+    assert load["figures"]["knee"] == checked["knee"]
+    assert load["figures"]["asked"] == "1 examples"
+    status = told(project.command("status", "steady", "--json"), 0)
+    lines = next(one["lines"] for one in status["answers"] if one["name"] == "load")
+    assert any(line["figures"].get("knee_per_s") == checked["knee"]["rate_per_s"] for line in lines)
+    assert "up to" in project.command("show", "steady@1").stdout
+    with project.opened() as workspace:
+        assert predictions_frame(workspace.home, "steady", with_load=True).collect().is_empty()
+        assert not list((workspace.home / "tmp").glob("load-*")), "nothing of the server apart is left"
 
 
 def drilled(project: Project, name: str, options: DrillOptions) -> Drill:
@@ -208,7 +199,7 @@ def test_broken_off_what_was_measured_is_kept(project: Project, tmp_path: Path) 
     if "broken off" in said:  # else it had just come to its end
         assert code == 130
     shown = told(own.command("show", "steady@1", "--json"), 0)
-    [kept] = shown["evidence"]
+    [kept] = [one for one in shown["evidence"] if one["kind"] == "load"]
     assert kept["figures"]["steps"]
     assert kept["figures"]["is_whole"] == ("broken off" not in said)
     assert kept["passed"] == kept["figures"]["is_whole"]
@@ -237,12 +228,15 @@ def test_requests_are_those_that_callers_asked(project: Project, tmp_path: Path)
     begin = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5)
     with recorded(home, "frail") as log:
         log.append([entry(log, begin + timedelta(seconds=second), x=float(second)) for second in range(30)])
-    words = ("--slo", "p60=200ms", "--failed", "0.3", "--step", "1s", "--most", "20", "--json")
+    words = ("--slo", "p60=200ms", "--failed", "0.3", "--step", "1s", "--most", "20", "--target", "500", "--ladder")
     with serving(project, "frail") as (_process, ready):
-        done = project.command("load", "frail", "--url", ready["url"], *words)
-    found = json.loads(done.stdout)
-    assert found["asked"] == "30 recorded", done.stderr
-    assert found["busiest_per_s"] == 0.5
+        done = project.command("load", "frail", "--url", ready["url"], *words, "--json")
+    said = told(done, code=3)  # since the target is not held
+    found, knee = said["load"], said["load"]["knee"]["rate_per_s"]
+    assert (found["asked"], found["busiest_per_s"]) == ("30 recorded", 0.5)
+    assert "holds" in {step["verdict"] for step in found["steps"]}
+    assert found["target"]["workers"] == -(-500 // (0.8 * knee))
+    assert [rung["users"] for rung in said["ladder"]] == [1, 100, 10_000, 1_000_000]
     whole = predictions_frame(home, "frail", with_load=True).collect()
     assert predictions_frame(home, "frail").collect().height == 30
     own = whole.filter(pl.col("consumer") == LOAD_CONSUMER)

@@ -20,6 +20,9 @@ from penstock.project.serving import served_release
 from penstock.project.workspace import open_workspace
 from penstock.serving.observe.events import log_events
 
+Failed = Annotated[
+    float, typer.Option(min=0.0001, max=0.5, help="Share that may fail, be refused or get the fallback.")
+]
 _QUESTIONS = {
     "consumer": f"Who uses the answers ({', '.join(CONSUMERS)})?",
     "rate": "How many answers at the busiest time, all applications together (as 200/s, 5000/h, 1000000/d)?",
@@ -37,6 +40,7 @@ def plan_capacity(
     rows: Annotated[str | None, typer.Option(help="One row at a time, or many.")] = None,
     applications: Annotated[int | None, typer.Option(min=1, help="How many ask.")] = None,
     latency: Annotated[str | None, typer.Option(metavar="PROMISE", help="How soon, as p99=50ms.")] = None,
+    failed: Failed = 0.01,
     check: Annotated[bool, typer.Option("--check", help="Run the planned load, and compare.")] = False,
     step: Annotated[str, typer.Option(help="How long --check holds each rate at least.")] = "4s",
     quiet: Quiet = False,
@@ -63,7 +67,7 @@ def plan_capacity(
         "applications": None if applications is None else str(applications),
         "latency": latency,
     }
-    answers = _answers(given)
+    answers = _answers(given, failed)
     console = open_console(is_error=as_json)
 
     def tell(told: Told) -> None:
@@ -84,7 +88,7 @@ def plan_capacity(
     return 0 if plan.is_possible and (checked is None or checked.passed) else 3
 
 
-def _answers(given: dict[str, str | None]) -> Answers:
+def _answers(given: dict[str, str | None], failed: float) -> Answers:
     missing = [name for name, value in given.items() if value is None]
     if missing and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError(
@@ -105,7 +109,7 @@ def _answers(given: dict[str, str | None]) -> Answers:
         rate_per_s=parse_rate(said["rate"]),
         grain=grain,
         applications=int(said["applications"]),
-        promise=parse_promise(said["latency"]),
+        promise=parse_promise(said["latency"], failed=failed),
     )
 
 

@@ -175,8 +175,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
-    guards: GuardPolicy = GuardPolicy()
+    guards: GuardPolicy | msgspec.UnsetType = msgspec.UNSET
     replay: ReplayPolicy | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def guarding(self) -> GuardPolicy:
+        """What has to be known before a rollout goes on, with the defaults where nothing is said."""
+        return GuardPolicy() if isinstance(self.guards, msgspec.UnsetType) else self.guards
 
     @property
     def replaying(self) -> ReplayPolicy:

@@ -22,6 +22,8 @@ from penstock.releases.replay.records import ReplayShown, read_replay
 from penstock.store.ledger import attempts, checks, evidence, recovery, releases, runs
 from penstock.store.ledger.evidence import Evidence
 
+# Evidence that stands in a line each; a replay has a place of its own.
+_SHOWN: tuple[evidence.Kind, ...] = ("load", "drill")
 # Newest runs looked through for the names of pipelines when one is misspelt.
 _LOOKED_AT = 500
 
@@ -393,7 +395,7 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         release = releases.get(conn, ref)
         live = releases.live(conn, ref.pipeline)
         replayed = evidence.newest(conn, ref.pipeline, "replay", str(ref))
-        kept = [evidence.newest(conn, ref.pipeline, kind, str(ref)) for kind in evidence.KINDS]
+        kept = [evidence.newest(conn, ref.pipeline, kind, str(ref)) for kind in _SHOWN]
     manifest = read_manifest(release.manifest_digest, workspace)
     graph: Graph = manifest.graph
     return ReleaseShown(

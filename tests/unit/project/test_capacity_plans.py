@@ -8,11 +8,11 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.core.settings import LoopPolicy
 from penstock.project.capacity.hostile import hostile_requests
-from penstock.project.capacity.keeping import missing_evidence
 from penstock.project.capacity.ladder import ladder
 from penstock.project.capacity.plan import Answers, Consumer, Grain, Mode, make_plan, parse_rate
 from penstock.project.capacity.promises import parse_promise, promise_of, said
 from penstock.project.capacity.records import Load, load_of, needs_of
+from penstock.project.capacity.required import missing_evidence
 from penstock.project.capacity.traffic import Day, forecast
 from penstock.serving.load.knee import Knee
 from penstock.serving.load.promise import Promise

@@ -5,15 +5,30 @@ import sqlalchemy as sa
 import structlog
 
 from penstock.core.errors import PenstockError
+from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, parse_ref
 from penstock.core.states import ExperimentState, RolloutState
 from penstock.project.workspace import Workspace
-from penstock.releases.experiments.plan import Plan
 from penstock.releases.rollout import parse_stages
 from penstock.serving.processes.sides import Beside
 from penstock.store.ledger import experiments, releases, rollouts
 
 _SERVER = "server"
+
+
+class _Share(Record, frozen=True, kw_only=True):
+    name: str
+    share: float
+
+
+class _Dealing(Record, frozen=True, kw_only=True):
+    """What a server needs of `releases.experiments.plan.Plan`, whose statistics it has no use for."""
+
+    salt: str
+    arms: tuple[_Share, ...]
+    dealt: tuple[str, ...]
+
+
 _events = structlog.get_logger("penstock.rollout")
 
 
@@ -43,7 +58,7 @@ def _of_experiment(conn: sa.Connection, pipeline: str) -> Beside | None:
     found = experiments.open_of(conn, pipeline)
     if found is None or found.state is not ExperimentState.RUNNING:
         return None
-    plan = msgspec.convert(found.plan, Plan)
+    plan = msgspec.convert(found.plan, _Dealing)
     live = releases.live(conn, pipeline)
     if not plan.dealt or live is None or str(live.ref) != plan.dealt[-1]:
         return None

@@ -19,7 +19,7 @@ from penstock.core.errors import PenstockError
 from penstock.core.process import die_with_parent
 from penstock.core.records import Record
 from penstock.core.states import RolloutState
-from penstock.project.capacity.keeping import lacking_evidence
+from penstock.project.capacity.required import lacking_evidence
 from penstock.project.workspace import Workspace, open_workspace
 from penstock.serving.observe.events import log_events
 from penstock.store.ledger import rollouts

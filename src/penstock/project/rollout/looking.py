@@ -14,6 +14,7 @@ from penstock.core.errors import InputError
 from penstock.core.settings import Policy
 from penstock.core.states import RolloutState
 from penstock.monitoring.guards import Answer, Guard, Tally, add, judge, tally_of
+from penstock.project.rollout.finishing import BY, finish
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
 from penstock.releases.rollout import Found, Move, Stage, decide, parse_stages
@@ -22,7 +23,6 @@ from penstock.serving.predictions.reading import SHADOW, feedback_frame, predict
 from penstock.store.ledger import releases, rollouts
 from penstock.store.ledger.rollouts import Rollout
 
-BY = "guards"
 _CANARY = "canary"
 # A look takes the answers of the live release by a sample: precision comes from the candidate's, which are fewer.
 _MOST_OF_BASE = 2_000
@@ -82,7 +82,7 @@ class Watch:
             held=now - self.rollout.entered_at,
             hold=timedelta(seconds=self.rollout.hold_s),
             found=Found(requests=candidate.n, broken=broken),
-            least=self.policy.guards.requests,
+            least=self.policy.guarding.requests,
         )
         if self.rollout.state is RolloutState.PAUSED and move.action in {"advance", "finish"}:
             move = Move(action="stay", reason=f"paused: {self.rollout.reason}")
@@ -120,7 +120,7 @@ class Watch:
         return judge(
             base,
             candidate,
-            alpha=self.policy.guards.false_rollbacks,
+            alpha=self.policy.guarding.false_rollbacks,
             stages=len(self._stages) - 1,
             availability=self.policy.slo.get("availability"),
         )
@@ -164,28 +164,6 @@ class Watch:
             "guards": [_plain(guard) for guard in guards],
         }
         return found
-
-
-def finish(conn: Any, rollout: Rollout, reason: str, figures: dict[str, Any] | None = None, *, by: str = BY) -> Rollout:
-    """Let the candidate go live; where another release went live meanwhile, the rollout is replaced instead.
-
-    Args:
-        conn: A writing transaction.
-        rollout: As it was when that was decided.
-        reason: Why, in words.
-        figures: What was found; None keeps what stands.
-        by: Who decided.
-    """
-    live = releases.live(conn, rollout.pipeline)
-    if live is not None and live.ref != rollout.base_ref:
-        return rollouts.move(
-            conn, rollout, RolloutState.REPLACED, by=by, reason=f"{live.ref} went live meanwhile", figures=figures
-        )
-    moved = rollouts.move(
-        conn, rollout, RolloutState.DONE, by=by, reason=reason, stage=len(rollout.stages) - 1, figures=figures
-    )
-    releases.set_endpoint(conn, rollout.pipeline, rollout.ref, by=by)
-    return moved
 
 
 def truth_by_release(workspace: Workspace, rollout: Rollout, manifest: Manifest) -> dict[str, dict[str, Moments]]:

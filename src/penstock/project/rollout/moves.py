@@ -10,9 +10,9 @@ from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, parse_name
 from penstock.core.settings import Policy, parse_duration
 from penstock.core.states import RolloutState
-from penstock.project.capacity.keeping import lacking_evidence
+from penstock.project.capacity.required import lacking_evidence
 from penstock.project.moving import find_release, person
-from penstock.project.rollout.looking import finish
+from penstock.project.rollout.finishing import finish
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.rollout import WHOLE, parse_stage, parse_stages
 from penstock.store.ledger import events, releases, rollouts

@@ -5,11 +5,13 @@ Belongs here: what a split is, drawing, and what a plane hands requests on to. D
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from penstock.core.records import Record
 from penstock.serving.messages import Request, Respond
-from penstock.serving.plane.questions import Question
+
+if TYPE_CHECKING:  # it loads what a release is made of, which the supervisor has no use for
+    from penstock.serving.plane.questions import Question
 
 Variant = Literal["canary", "shadow", "experiment"]
 SHADOW: Variant = "shadow"  # as readers of the log know it, `predictions.reading.SHADOW`
@@ -36,7 +38,7 @@ class Split(Record, frozen=True, kw_only=True):
 class Aside(Protocol):
     """Takes requests that another release is to answer, or to see."""
 
-    def take(self, question: Question, key: bytes, exchange: "Exchange") -> bool:
+    def take(self, question: "Question", key: bytes, exchange: "Exchange") -> bool:
         """Take a request and see to its reply; False leaves it to the plane."""
         ...
 
