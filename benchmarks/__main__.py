@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one table: `python -m benchmarks [startup] [steps] [slices] [intake] ... [--json]`."""
+"""Runs the benchmarks and prints one table: `python -m benchmarks [startup] [steps] [slices] ... [--json]`."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import frames, intake, profiles, slices, startup, steps
+from benchmarks import experiments, frames, intake, keys, profiles, slices, startup, steps
 from benchmarks.drift.__main__ import main as drift
 from benchmarks.table import Row, as_data, as_text, machine
 
@@ -16,6 +16,8 @@ ROOMS: dict[str, Callable[[], list[Row]]] = {
     "steps": steps.rows,
     "frames": frames.rows,
     "slices": slices.rows,
+    "experiments": experiments.rows,
+    "keys": keys.rows,
 }
 
 
@@ -35,7 +37,10 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "rooms", nargs="*", default=[*ROOMS, "intake"], help="startup, steps, frames, slices, intake; all by default"
+        "rooms",
+        nargs="*",
+        default=[*ROOMS, "intake"],
+        help="startup, steps, frames, slices, experiments, keys, intake; all by default",
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON; intake prints a table of its own")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows taken in; 10,000,000 is what is promised for")

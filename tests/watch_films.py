@@ -82,12 +82,13 @@ def real_ratings() -> pl.DataFrame:
 
 @dataclass(slots=True)
 class Films:
-    """The project, the rows that come, and the time."""
+    """The project, the rows that come, and the time; whether it is rehearsed."""
 
     project: Project
     rows: pl.DataFrame
     now: datetime = RELEASED
     asked: int = 0
+    is_replay: bool = False
     found: list[Finding] = field(default_factory=list)
 
     @property
@@ -100,7 +101,8 @@ class Films:
     def opened(self) -> Iterator[Workspace]:
         """Open the store at the time in the project."""
         with self.project.opened(self.clock) as workspace:
-            yield workspace
+            settings = msgspec.structs.replace(workspace.settings, is_replay=self.is_replay)
+            yield replace(workspace, settings=settings)
 
     def of_day(self, day: datetime) -> pl.DataFrame:
         """Return the real ratings of a day."""

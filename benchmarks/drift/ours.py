@@ -59,6 +59,7 @@ def judged(kind: Kind, rows: int, seed: int, *, windows: int = WINDOWS, looks: i
         window, frame = _next(stream)
         if look % REFRESH == 0:
             reference = Reference(seen[-windows:])
+        if not look:
             counts.add(_with_changes(reference, window, frame, seed))
         found = [one for one in compare(reference, window, budget=BUDGET, subject="") if one.is_alarm]
         alarms = [f"{one.subject[1:]} {one.evidence.get('feature', one.kind)}" for one in found]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent / "peers"
-# The newest versions of pandas and numpy with which each still runs.
+# The newest versions of pandas, numpy and pyarrow with which each still runs.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "evidently": ("evidently>=0.7", "pandas<3", "numpy<2.3", "pyarrow"),
     "nannyml": ("nannyml>=0.13", "pandas<3", "numpy<2.3", "statsmodels", "scikit-learn<1.8", "pyarrow"),
-    "whylogs": ("whylogs[viz]>=1.6", "ipython", "pandas<3", "numpy<2", "scipy", "pyarrow"),
+    "whylogs": ("whylogs[viz]>=1.6", "ipython", "pandas<3", "numpy<2", "scipy", "pyarrow<20"),
     "deepchecks": (
         "deepchecks>=0.19",
         "pandas<2.2",
@@ -19,7 +19,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "scipy<1.14",
         "scikit-learn<1.4",
         "setuptools<81",
-        "pyarrow",
+        "pyarrow<20",
     ),
     "alibi-detect": ("alibi-detect>=0.13", "pandas<3", "pyarrow"),
 }

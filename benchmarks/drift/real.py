@@ -47,7 +47,7 @@ class Anomalies:
 
 
 def walked(windows: Sequence[Seen], first: int = FIRST) -> Iterator[Walked]:
-    """Look at windows in turn, each against those before it that did not alarm."""
+    """Look at windows in turn, each against those before it."""
     seen: list[Seen] = []
     for window in windows:
         if len(seen) < max(first, FEWEST):

@@ -21,6 +21,12 @@ def titles(*, path: str = "data/titles.parquet") -> pl.LazyFrame:
     return pl.scan_parquet(path).select("movie_id", "title", genre=pl.col("genres").list.first())
 
 
+def likes(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per person: the genre rated most."""
+    counts = rows.group_by("user_id", "genre").len().sort("len", "genre", descending=[True, False])
+    return counts.unique("user_id", keep="first", maintain_order=True).sort("user_id")
+
+
 class Taste:
     """Titles by genre, the most watched lately first, and the genre each person rated most."""
 
@@ -36,9 +42,7 @@ class Taste:
         ranked = rows.group_by("genre", "movie_id").agg(score=pl.col("weight").sum())
         every = ranked.group_by("movie_id").agg(pl.col("score").max()).with_columns(genre=pl.lit(""))
         ranked = pl.concat([ranked, every.select(ranked.columns)]).sort("score", "movie_id", descending=[True, False])
-        counts = rows.group_by("user_id", "genre").len().sort("len", "genre", descending=[True, False])
-        likes = counts.unique("user_id", keep="first", maintain_order=True).sort("user_id")
-        return cls(ranked.group_by("genre", maintain_order=True).head(40), likes)
+        return cls(ranked.group_by("genre", maintain_order=True).head(40), likes(rows))
 
     def best(self, user_id: int, count: int) -> list[int]:
         return self._best.get(self._of.get(user_id, ""), self._best[""])[:count]
@@ -70,13 +74,11 @@ def lately(train: pl.DataFrame, titles: pl.DataFrame) -> Taste:
 
 
 @films.evaluate(metric="hits", slices=("genre",), key="user_id")
-def quality(model: Taste, test: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
-    people = (
-        test.join(titles, on="movie_id")
-        .group_by("user_id")
-        .agg(pl.col("movie_id").alias("watched"), pl.col("genre").first())
-        .sort("user_id")
-    )
+def quality(model: Taste, train: pl.DataFrame, test: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """One row per person; sliced by what is known of them when they ask, and not by what they then watched."""
+    known = likes(train.join(titles, on="movie_id")).select("user_id", "genre")
+    people = test.group_by("user_id").agg(pl.col("movie_id").alias("watched"))
+    people = people.join(known, on="user_id", how="left").with_columns(pl.col("genre").fill_null("new")).sort("user_id")
     hits = [
         float(bool(set(model.best(user, 10)) & set(watched)))
         for user, watched in people.select("user_id", "watched").iter_rows()

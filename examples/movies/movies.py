@@ -87,14 +87,19 @@ def watched_lately(ratings: pl.DataFrame, now: datetime) -> Popularity:
 
 
 @movies.evaluate(metric="ndcg_at_10", slices=("genre", "decade", "user_history"), key="user_id")
-def quality(model: Recommender, test: pl.DataFrame, titles: pl.DataFrame, *, newcomers: bool = False) -> pl.DataFrame:
+def quality(
+    model: Recommender, train: pl.DataFrame, test: pl.DataFrame, titles: pl.DataFrame, *, newcomers: bool = False
+) -> pl.DataFrame:
     """One row per held-out user: NDCG@10 and hit rate of ten titles, all asked for at the moment of the cut.
 
     Every title the user rated in the held-out days is relevant, whatever the rating (binary gain, Järvelin and
     Kekäläinen 2002; the ideal is as many of them as fit in ten). The model leaves out titles rated before the cut.
     Users without a rating before the cut are left out unless `newcomers`: nobody can recommend to them but by counting.
+
+    People are sliced by what they rated before the cut. By what they watched after it, any model that gives up a title
+    would be worse for those who then watched it, however much better it is for everybody else.
     """
-    people = _people(test if newcomers else test.filter(pl.col("history") > 0), titles)
+    people = _people(train, test if newcomers else test.filter(pl.col("history") > 0), titles)
     ranked = model.rank(people["user_id"].to_list(), TOP)
     relevant = people["watched"].to_list()
     hits = [[movie in set(wanted) for movie, _ in best] for best, wanted in zip(ranked, relevant, strict=True)]
@@ -166,13 +171,13 @@ def _in_utc(kind: pl.DataType) -> pl.Expr:
     return pl.from_epoch(column, time_unit="s").dt.replace_time_zone("UTC").dt.cast_time_unit("us")
 
 
-def _people(test: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
-    """One row per user: what was watched, its most common genre and decade, and how long the history is."""
+def _people(train: pl.DataFrame, test: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """One row per held-out user: what was watched, and of the history genre and decade rated most, and its length."""
+    people = test.group_by("user_id").agg(pl.col("movie_id").sort().alias("watched"), pl.col("history").first())
     about = titles.select("movie_id", "genres", decade=pl.col("year") // 10 * 10)
-    rows = test.join(about, on="movie_id", how="left")
+    rows = train.join(people, on="user_id", how="semi").join(about, on="movie_id", how="left")
     genre = _most_common(rows.select("user_id", genre="genres").explode("genre"), "genre")
     decade = _most_common(rows.select("user_id", pl.format("{}s", "decade").alias("decade")), "decade")
-    people = test.group_by("user_id").agg(pl.col("movie_id").sort().alias("watched"), pl.col("history").first())
     people = people.join(genre, on="user_id", how="left").join(decade, on="user_id", how="left")
     return people.select(
         "user_id",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from penstock.core.tokens import Token
 from penstock.serving.predictions.log import LogEntry
+from penstock.store.ledger import consumers
 from penstock.store.ledger.windows import KeptWindow
 from watch_films import DATA, DAY, RELEASED, Films, films
 
@@ -92,6 +94,30 @@ def test_what_is_planted_is_found(
         assert own.alarms() == []
     else:
         assert expected in own.alarms()
+
+
+def test_in_a_rehearsal_nobody_is_called_slow(world: Films, tmp_path: Path) -> None:
+    """Q11: how long answers took on the machine that rehearses is not judged; errors are as ever."""
+    own, slow = a_day(world, tmp_path, every=20, timings={"parse_us": 20, "answer_us": 90_000})
+    own.is_replay = True
+    own.live_a_day(entries=slow)
+    assert own.alarms() == []
+    own.live_a_day(entries=own.asks(own.now, error="KeyError"))
+    assert ("errors", "recommend") in own.alarms()
+
+
+def test_a_promise_to_one_application_is_watched(world: Films, tmp_path: Path) -> None:
+    """Q58: one consumer's slow answers are an alarm that names it, though the pipeline's own promise is kept."""
+    own = world.copied(tmp_path)
+    promise = consumers.Promise(ms=5.0)
+    with own.opened() as workspace, workspace.ledger.write() as conn:
+        for name, digit in (("website", "1"), ("app", "2")):
+            new = consumers.NewConsumer(pipeline="films", name=name, promise=promise)
+            consumers.add(conn, new, Token("serve", digit * 12, digit * 64), by="ada")
+    slow = own.asks(own.now, consumer="website", timings={"parse_us": 20, "answer_us": 9_000})
+    other = own.asks(own.now, consumer="app")
+    own.live_a_day(entries=[slow[place] if place % 10 == 0 else other[place] for place in range(len(other))])
+    assert [(kind, subject) for kind, subject in own.alarms() if "/" in subject] == [("latency", "recommend/website")]
 
 
 def test_nobody_asking_is_a_window_without_rows(world: Films, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 ```python title="f.py"``` is saved; with `replace`, what stands before `---` becomes what follows. In ```console run```
 each `$ ` line is run; each line below it must be in the output, parts set apart by two spaces in one line. A server
-started with `&` gets a free port, and `curl` asks it there.
+started with `&` gets a free port, and commands ask it there.
 """
 
 import ast
@@ -126,10 +126,11 @@ class Reader:
             assert not missing, f"after `{command}` no line holds {missing[0]!r}:\n{said}"
 
     def do(self, command: str) -> str:
+        command = self.here(command)
         if command.endswith("&"):
             return self.start(command.removesuffix("&"))
         if command.startswith("curl"):
-            return self.ask(shlex.split(self.here(command)))
+            return self.ask(shlex.split(command))
         # The docs are ours, and what a reader types goes through a shell.
         done = subprocess.run(command, shell=True, check=False, capture_output=True, **self.around())  # noqa: S602
         assert done.returncode == 0, f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"

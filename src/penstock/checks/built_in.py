@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from penstock.checks.answers import finite_answers, same_answers
-from penstock.checks.columns import plain
+from penstock.checks.columns import floats, plain
 from penstock.checks.evaluation import Evaluation, Lift
 from penstock.checks.leakage import key_leakage, row_leakage, target_leakage, time_leakage
 from penstock.checks.results import built_in
 from penstock.checks.show import show_float
-from penstock.checks.statistics import holm
-from penstock.checks.worst_slices import Limits
+from penstock.checks.statistics import holm, spread
+from penstock.checks.worst_slices import DECLARED, Limits
 from penstock.core.errors import DataError
 from penstock.core.records import CheckResult
 
@@ -99,16 +99,17 @@ def not_worse_than_baselines(evaluation: Evaluation, *, tolerance: float = 0.0) 
     return _compared(name, evaluation, baselines, tolerance)
 
 
-def slices_not_worse(evaluation: Evaluation, *, alpha: float = _ALPHA, min_n: int = 20) -> CheckResult:
-    """Check that the candidate is not shown worse than the champion in any declared slice.
+def slices_not_worse(evaluation: Evaluation, *, limits: Limits = DECLARED) -> CheckResult:
+    """Check that the candidate is not shown worse than the champion in any declared slice, by a loss that counts.
 
-    One-sided paired tests, corrected by Holm for the number of slices: if the candidate is as good as the champion
-    everywhere, some slice blocks it in at most `alpha` of cases, however many slices there are.
+    One-sided paired tests of "worse by more than the smallest loss that counts", corrected by Holm for the number of
+    slices: if nowhere more than that is lost, some slice blocks the candidate in at most `limits.alpha` of cases,
+    however many slices there are. Two trainings of one pipeline never lose nothing in each of many slices.
 
     Args:
         evaluation: The evaluation with the champion's rows.
-        alpha: Accepted rate of false blocks over all slices together.
-        min_n: Slices with fewer examples are not judged; their number is in the evidence.
+        limits: Accepted rate of false blocks over all slices together, fewest examples of a slice, and the smallest
+            loss that counts, in standard deviations of the metric over all examples of the champion.
     """
     name = "slices_not_worse"
     champion = evaluation.champion
@@ -116,22 +117,25 @@ def slices_not_worse(evaluation: Evaluation, *, alpha: float = _ALPHA, min_n: in
         message = "there is no champion to compare with" if champion is None else "no slice is declared"
         return built_in(name, message, passed=True, evidence={"slices": 0})
     try:
-        lifts = evaluation.slice_lifts(evaluation.candidate, over=champion)
+        margin = limits.min_effect * spread(floats(evaluation.rows(champion)[evaluation.metric]))
+        lifts = evaluation.slice_lifts(evaluation.candidate, over=champion, margin=margin)
     except DataError as error:
         return built_in(name, str(error), passed=False, evidence={"champion": champion})
-    judged = lifts.filter(lifts["n"] >= min_n)
+    judged = lifts.filter(lifts["n"] >= limits.min_n)
     adjusted = holm(judged["p_worse"].to_numpy())
     rows = [
         {**plain(row), "p_adjusted": p} for row, p in zip(judged.iter_rows(named=True), adjusted.tolist(), strict=True)
     ]
-    worse = sorted((row for row in rows if row["p_adjusted"] < alpha), key=lambda row: row["p_adjusted"])
-    evidence = {"judged": len(rows), "too_small": lifts.height - len(rows), "alpha": alpha, "worse": worse}
+    worse = sorted((row for row in rows if row["p_adjusted"] < limits.alpha), key=lambda row: row["p_adjusted"])
+    evidence = {"judged": len(rows), "too_small": lifts.height - len(rows), "margin": margin, "worse": worse}
+    evidence |= msgspec.to_builtins(limits)
     told = [
         f"{row['column']}={row['value']} by {show_float(abs(row['mean']))} (n={row['n']}, "
         f"adjusted p {show_float(row['p_adjusted'])})"
         for row in worse
     ]
-    message = f"none of {_counted(len(rows), 'slice')} is shown worse than the champion's"
+    least = f"by more than {show_float(margin)}" if margin else ""
+    message = f"none of {_counted(len(rows), 'slice')} is shown worse than the champion's {least}".rstrip()
     if worse:
         message = f"{evaluation.metric} is worse than the champion's for {'; '.join(told[:5])}"
         message += f" and {len(told) - 5} more" if len(told) > 5 else ""

@@ -203,10 +203,16 @@ class Evaluation:
         ]
         return columns.frame(rows, columns.SLICE_MEANS)
 
-    def slice_lifts(self, model: str, *, over: str, metric: str | None = None) -> pl.DataFrame:
+    def slice_lifts(self, model: str, *, over: str, metric: str | None = None, margin: float = 0.0) -> pl.DataFrame:
         """Return the paired lift in every slice, with `p_worse`: one-sided p-value for being worse there.
 
         Columns: column, value, mean, low, high, n, p_worse.
+
+        Args:
+            model: The model in question.
+            over: The model to compare with.
+            metric: The metric; the main one if None.
+            margin: A loss that does not count, in the metric's unit: `p_worse` is for being worse by more than it.
         """
         name = self._metric(metric)
         difference, _ = self._differences(model, over, name)
@@ -214,8 +220,8 @@ class Evaluation:
         for column in self.slice_columns:
             found = self._membership(model, column)
             data = Grouped.of(difference[found.rows], found.groups, len(found.labels))
-            gains = data if self.higher_is_better else Grouped.of(-data.values, data.groups, data.size)
-            p_values = statistics.p_below_zero(gains).tolist()
+            gains = data.values if self.higher_is_better else -data.values
+            p_values = statistics.p_below_zero(Grouped.of(gains + margin, data.groups, data.size)).tolist()
             rows = columns.records(statistics.difference_intervals(data), found.labels)
             records += [{"column": column, **row, "p_worse": p} for row, p in zip(rows, p_values, strict=True)]
         return columns.frame(records, columns.SLICE_LIFTS)
@@ -257,7 +263,7 @@ class Evaluation:
         others = [name for name in self.metrics if name != self.metric]
         own = [name for name in others if not self._is_usable(model, name) or not self._is_shared(model, over, name)]
         names = searchable(rows, declared=self.slice_columns, but=(*self.key, self.metric, *own))
-        return search_slices(rows, names, gains, unit=float(base.std()), limits=limits or Limits())
+        return search_slices(rows, names, gains, unit=statistics.spread(base), limits=limits or Limits())
 
     def non_finite(self) -> dict[tuple[str, str], int]:
         """Return how many values are missing, NaN or infinite, by (model, metric); only where there are any."""

@@ -127,6 +127,13 @@ def p_below_zero(data: Grouped) -> Floats:
     return values
 
 
+def spread(values: Floats) -> float:
+    """Return the standard deviation of values, the unit in which effects are told; 0 of none."""
+    data, count = Grouped.of(values), max(len(values), 1)
+    mean = data.sum(data.values) / count
+    return math.sqrt(float(data.sum((data.values - mean) ** 2)[0]) / count)
+
+
 def holm(p_values: Floats) -> Floats:
     """Return p-values adjusted for the number of questions asked: Holm (1979), Scand. J. Statistics 6:65-70."""
     order = np.argsort(p_values, kind="stable")

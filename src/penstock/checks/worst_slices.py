@@ -32,12 +32,17 @@ class Limits(Record, frozen=True, kw_only=True):
         alpha: Accepted share of false ones among the slices called bad.
         min_n: Fewest rows of a slice.
         min_effect: Smallest loss that counts, in standard deviations of what is measured: what is surely lost may be
-            next to nothing. From 0.2 on a difference is called small (Cohen, 1988, Statistical Power Analysis).
+            next to nothing. From 0.2 on a difference is called small (Cohen, 1988, Statistical Power Analysis), which
+            is for slices that were picked out of thousands; `DECLARED` is for the few that somebody named.
     """
 
     alpha: float = 0.05
     min_n: int = 20
     min_effect: float = 0.2
+
+
+# Two trainings of one pipeline, on the same rows or on those of two days, differ in slices by about half of this.
+DECLARED = Limits(min_effect=0.03)
 
 
 class WorstSlice(Record, frozen=True, kw_only=True):

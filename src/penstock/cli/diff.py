@@ -65,6 +65,10 @@ def _print(console: Console, found: Difference) -> None:
     }
     for title, changes in groups.items():
         _print_values(console, title, changes)
+    if found.breaches:
+        _title(console, "Breaks for consumers")
+        for breach in found.breaches:
+            console.print(Text(f"  {breach}", style="red"), soft_wrap=True)
     _print_metrics(console, [m for m in found.metrics if m.before != m.after])
     _print_predictions(console, found.predictions)
     _print_replay(console, found)

@@ -1,13 +1,16 @@
 """How evidence looks: quality with intervals and verdicts, slices, checks, failures with the user's traceback first."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.text import Text
 
-from penstock.cli.tables import counted, grid, indented, state_text
+from penstock.cli.tables import counted, grid, indented, state_text, when
+from penstock.core.lazy import import_quickly
 from penstock.core.records import CheckResult, Failure
 from penstock.project.quality import ModelQuality, Quality
+from penstock.store.ledger.evidence import Evidence
 
 _VERDICTS = {"better": "green", "worse": "bold red", "unclear": "yellow"}
 
@@ -66,6 +69,29 @@ def print_checks(console: Console, checks: Sequence[CheckResult], *, is_long: bo
     rows = [(state_text("passed" if c.passed else "failed", console), c.name, c.message) for c in shown]
     if rows:
         console.print(indented(grid("left", "whole", "left", "fold"), rows))
+
+
+def print_kept(console: Console, found: Sequence[Evidence], now: datetime) -> None:
+    """Print what was measured or shown of a release after it was made, in a line each."""
+    rows = []
+    for one in found:
+        state = Text("") if one.passed is None else state_text("passed" if one.passed else "failed", console)
+        rows.append((state, one.kind, _kept_text(one), Text(when(one.at, now), style="dim")))
+    if rows:
+        console.print()
+        console.print("Measured and shown since:", style="bold")
+        console.print(indented(grid("left", "whole", "left", "fold", "whole"), rows))
+
+
+def _kept_text(one: Evidence) -> str:
+    if one.kind not in {"load", "drill"}:
+        return ""
+    words, records = (import_quickly(f"penstock.project.capacity.{name}") for name in ("words", "records"))
+    if one.kind == "load":
+        load = records.load_of(one.figures)
+        return "" if load is None else str(words.knee_said(load))
+    drill = records.drill_of(one.figures)
+    return "" if drill is None else str(words.drill_said(drill))
 
 
 def print_failures(console: Console, failures: Mapping[str, Failure]) -> None:

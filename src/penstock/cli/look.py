@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from penstock.cli.evidence import print_checks, print_failures, print_quality
+from penstock.cli.evidence import print_checks, print_failures, print_kept, print_quality
 from penstock.cli.options import HERE, AsJson, Project
 from penstock.cli.tables import (
+    against_usual,
     first_line,
     grid,
     indented,
@@ -70,7 +71,8 @@ def runs(
         return 0
     table = grid("whole", "whole", "whole", "whole", "right", "whole", "fold")
     for line in found:
-        said = Text(first_line(line.said), style="dim")
+        told = (against_usual(line.factor, line.usual_cpu_s), first_line(line.said))
+        said = Text("; ".join(text for text in told if text), style="dim")
         state_of = state_text(line.state, console)
         table.add_row(
             line.run,
@@ -169,6 +171,8 @@ def _print_run(console: Console, run: RunShown, clock: Clock) -> None:
     state = state_text(run.state, console)
     state.rstrip()
     took = f"took {seconds(run.duration_s)}" if run.duration_s is not None else "not over"
+    compared = against_usual(run.factor, run.usual_cpu_s)
+    took = f"{took}, {compared}" if compared else took
     about = f"  {run.pipeline}, {when(run.started_at, clock.now())}, {took}, {run.cause}"
     console.print(
         Text(f"{run.run}  ", style="bold").append_text(state).append(about, style="not bold default"), soft_wrap=True
@@ -180,6 +184,10 @@ def _print_run(console: Console, run: RunShown, clock: Clock) -> None:
         console.print(f"  {', '.join(given)}", style="dim")
     console.print()
     _print_nodes(console, run.nodes)
+    for name, one in run.answers.items():
+        compared = against_usual(one.factor, one.usual_cpu_s)
+        took = f"  an answer of {name}: {one.cpu_s * 1000:.3g} ms CPU, {size(one.peak_bytes)}"
+        console.print(f"{took}, {compared}" if compared else took, style="dim")
     print_quality(console, run.quality)
     print_checks(console, run.checks, is_long=True)
     failed = [t for t in run.tries if t.failure is not None]
@@ -200,7 +208,8 @@ def _print_nodes(console: Console, nodes: tuple[NodeShown, ...]) -> None:
             continue
         made = ", ".join(f"{name}: {what}" if name != node.node else what for name, what in node.made.items())
         parts = f"{node.parts} parts" if node.parts > 1 and node.role != "evaluate" else ""
-        about = "; ".join(text for text in (made, parts, why(node.state, node.reason)) if text)
+        compared = against_usual(node.factor, node.usual_cpu_s)
+        about = "; ".join(text for text in (made, parts, compared, why(node.state, node.reason)) if text)
         table.add_row(
             "",
             state_text(node.state, console),
@@ -246,6 +255,7 @@ def _print_release(found: ReleaseShown, clock: Clock) -> None:
     console.print(table)
     if found.replay is not None:
         _print_replay(console, found.replay, clock)
+    print_kept(console, found.evidence, clock.now())
     if found.made_in is None:
         print_checks(console, found.checks, is_long=True)
     else:

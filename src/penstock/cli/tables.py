@@ -26,6 +26,10 @@ _STATES = {
     "cancelled": ("!", "!", "cancelled", "yellow"),
     "lost": ("!", "!", "lost", "bold red"),
     "running": ("▶", ">", "running", "cyan"),
+    "done": ("✓", "+", "done", "green"),
+    "rolled_back": ("✗", "x", "taken back", "bold red"),
+    "replaced": ("-", "-", "replaced", "dim"),
+    "paused": ("=", "=", "paused", "yellow"),
     "waiting": ("…", ".", "waiting", "yellow"),
     "retrying": ("!", "!", "retrying", "yellow"),
     "killed": ("✗", "x", "killed", "bold red"),
@@ -33,6 +37,7 @@ _STATES = {
     "not reached": ("-", "-", "not reached", "dim"),
 }
 _PIPE_WIDTH = 120
+_ORDINARY = 1 / 1.3, 1.3  # within these factors nobody needs to be told
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -138,6 +143,14 @@ def when(moment: datetime, now: datetime) -> str:
     if age < _DAY:
         return f"{age // _HOUR:.0f} h ago"
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+def against_usual(factor: float | None, usual_s: float | None) -> str:
+    """Return "1.8x the usual 9.4 s CPU" for work that took clearly more or less than it does; "" for the rest."""
+    if factor is None or usual_s is None or _ORDINARY[0] < factor < _ORDINARY[1]:
+        return ""
+    usual = f"{usual_s * 1000:.3g} ms" if usual_s < 0.1 else seconds(usual_s)
+    return f"{factor:.1f}x the usual {usual} CPU"
 
 
 def counted(count: int, noun: str) -> str:

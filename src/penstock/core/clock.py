@@ -6,12 +6,15 @@ Everything else receives a `Clock`, so six months can be rehearsed in minutes.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from penstock.core import faults
 
 
 def _system_now() -> datetime:
-    return datetime.now(UTC)
+    shift_s = faults.clock_shift_s()
+    return datetime.now(UTC) + timedelta(seconds=shift_s) if shift_s else datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

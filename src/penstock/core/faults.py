@@ -2,7 +2,8 @@
 
 A point costs one dictionary look-up when no fault is set. Actions: `kill` (SIGKILL to this process),
 `stop` (SIGSTOP), `exit` (os._exit(17)), `error` (OSError EIO), `full` (OSError ENOSPC), `pause` (one second).
-`point:action:n` acts on the n-th visit only (1 by default).
+`point:action:n` acts on the n-th visit only (1 by default). `point:slow:ms` waits at every visit, as a slow disk does;
+`clock:ahead:n` and `clock:back:n` let the wall clock jump by a day or an hour from the n-th look on.
 """
 
 import errno
@@ -25,6 +26,7 @@ POINTS = frozenset({
     "release_after_commit",
     "migration_mid",
     "prediction_mid_write",
+    "prediction_before_sync",
     "feedback_before_sync",
     "compaction_before_intake",
     "compaction_before_remove",
@@ -49,6 +51,7 @@ POINTS = frozenset({
     "wish_after_commit",
 })  # fmt: skip
 
+_JUMPS_S = {"ahead": 86_400.0, "back": -3_600.0}
 _visits: dict[str, int] = {}
 
 
@@ -60,10 +63,23 @@ def point(name: str) -> None:
     target, action, *rest = wanted.split(":")
     if target != name:
         return
+    if action == "slow":
+        time.sleep(int(rest[0]) / 1000)
+        return
     _visits[name] = _visits.get(name, 0) + 1
     if _visits[name] != (int(rest[0]) if rest else 1):
         return
     _act(action, name)
+
+
+def clock_shift_s() -> float:
+    """Return by how much the wall clock of this process is wrong: 0 unless `PENSTOCK_FAULT` lets it jump."""
+    wanted = os.environ.get("PENSTOCK_FAULT")
+    if wanted is None or not wanted.startswith("clock:"):
+        return 0.0
+    _, action, after = wanted.split(":")
+    _visits["clock"] = _visits.get("clock", 0) + 1
+    return _JUMPS_S[action] if _visits["clock"] >= int(after) else 0.0
 
 
 def _act(action: str, name: str) -> None:

@@ -76,6 +76,33 @@ class ServePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return None if self.keep is None else parse_duration(self.keep)
 
 
+class GuardPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has to be known before a rollout goes on: the table `[name.guards]` of `penstock.toml`.
+
+    Attributes:
+        requests: Fewest answers of the candidate in each stage.
+        false_rollbacks: Accepted chance of taking back a candidate that is no worse, over all guards, stages and looks.
+    """
+
+    requests: Annotated[int, msgspec.Meta(ge=1)] = 100
+    false_rollbacks: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+
+
+class ServerPolicy(ServePolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that stands in `[name.serve]`. What is only here is no part of a release: an older one opens no door.
+
+    Attributes:
+        require_key: Whether only consumers with a key are answered; then the server may listen beyond this host.
+    """
+
+    require_key: bool = False
+
+    @property
+    def released(self) -> ServePolicy:
+        """The part that goes into a release."""
+        return ServePolicy(**{name: getattr(self, name) for name in ServePolicy.__struct_fields__})
+
+
 class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What recorded requests decide at the gate: `replay = { most_changed = 0.2 }` in the table `[name]`.
 
@@ -115,6 +142,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: tuple[str, ...] = ()
     steps: dict[str, StepPolicy] = {}
     serve: ServePolicy = ServePolicy()
+    guards: GuardPolicy = GuardPolicy()
     replay: ReplayPolicy | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -205,6 +233,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         timezone: The zone in which `schedule` is read, as "Europe/Berlin".
         catch_up: Of slots missed while nothing ran, run the newest ("one"), none, or all.
         window: Length of the windows that monitors look at.
+        breaking: Whether a release may be made that breaks the contract of a registered consumer.
         alarm_budget: Most false drift alarms per window that are put up with, over all columns together.
         equality: How many answers of each window are answered again offline and compared; 0 for none.
         priority: Which pipeline goes first when several wait; the higher.
@@ -214,12 +243,16 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
         upstream: Pipelines whose releases retrain this one.
         explore: Share of questions, 0 to 1, that the fallback answers although the model could, to learn what the model
             itself never shows; the log marks them with the variant "explore".
+        require: Evidence that a release must have passed before it may be promoted. A release does not say itself what
+            it has to show.
     """
 
+    serve: ServerPolicy = ServerPolicy()
     retrain_on: tuple[Literal["new_data", "drift", "quality", "stale"], ...] = ("new_data", "drift", "quality", "stale")
     timezone: str = "UTC"
     catch_up: Literal["one", "none", "all"] = "one"
     window: str = "1d"
+    breaking: Literal["refuse", "allow"] = "refuse"
     alarm_budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
     equality: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 20
     priority: int = 0
@@ -233,6 +266,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cost: Cost = Cost()
     economics: Economics = Economics()
     alerts: AlertPolicy = AlertPolicy()
+    require: tuple[Literal["replay", "load", "drill"], ...] = ()
 
     @property
     def window_s(self) -> float:
@@ -252,7 +286,8 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def released(self) -> Policy:
         """The part that goes into a release."""
-        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+        parts = {name: getattr(self, name) for name in Policy.__struct_fields__}
+        return Policy(**parts | {"serve": self.serve.released})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,7 +300,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         workers: Most processes that run steps at once.
         engine: "local" or "ray".
         retrains: Most runs that the worker has under way at once, over all processes that share the ledger.
-        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes.
+        is_replay: The sources hold what has yet to come: rows later than the clock are left for later intakes. Nobody
+            is told of alerts, and how long an answer took is not judged.
         policies: Policy by pipeline name.
     """
 

@@ -18,6 +18,7 @@ from penstock.checks.answers import finite_answers
 from penstock.core import faults
 from penstock.core.errors import DamagedError, PenstockError, StepError, StoreError
 from penstock.core.plain import built_in, json_ready
+from penstock.core.process import peak_bytes, reset_peak
 from penstock.core.records import Failure, Usage
 from penstock.core.states import AttemptState
 from penstock.engine import evidence, intake
@@ -34,7 +35,7 @@ from penstock.store.blobs import Blobs
 def perform(task: Task, log: Path) -> Result:
     """Run `task` to its end and say what came of it; what it prints goes to the file `log` and into the result."""
     started, cpu = time.monotonic(), _cpu_s()
-    _reset_peak()
+    reset_peak()
     faults.point("attempt_before_start")
     with _printing_to(log):
         result = _guarded(task)
@@ -193,21 +194,3 @@ def _printing_to(log: Path) -> Iterator[None]:
 def _cpu_s() -> float:
     usage, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _reset_peak() -> None:
-    # Linux: forget the peak so far, so that each task in a long-lived process has its own.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_bytes() -> int:
-    """Return the peak resident memory of this process in bytes, since the last task began where the kernel can tell."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

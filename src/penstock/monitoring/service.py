@@ -95,17 +95,21 @@ def served_profile(rows: pl.DataFrame, sample: pl.DataFrame) -> Profile:
         rows: Of one serve function: `error`, `fallback` and `timings` of the table of predictions.
         sample: Some or all of them, with `error`, `fields` and `answer`.
     """
-    timings = rows["timings"].str.json_decode(pl.Struct({"answer_us": pl.Int64()}))
     columns = rows.select(
         error=pl.when(~pl.col("fallback")).then(pl.col("error")),
         fallback=pl.when(pl.col("fallback")).then(pl.col("error").fill_null("asked for")),
-        answer_ms=timings.struct.field("answer_us") / 1000,
+        answer_ms=answer_ms(pl.col("timings")),
     )
     answered = sample.filter(pl.col("error").is_null()).select("fields", "answer")
     different = answered.select(pl.all().n_unique().cast(pl.Float64)).rename(
         {"fields": "questions", "answer": "answers"}
     )
     return Profile(rows=rows.height, columns=profile(columns).columns | profile(different).columns)
+
+
+def answer_ms(timings: pl.Expr) -> pl.Expr:
+    """Return the milliseconds to each answer, from the column `timings` of the table of predictions."""
+    return timings.str.json_decode(pl.Struct({"answer_us": pl.Int64()})).struct.field("answer_us") / 1000
 
 
 def judge_service(
@@ -123,6 +127,29 @@ def judge_service(
     judging = _Judging(before, window, false_alarms / _TESTS, subject)
     found = [*judging.shares(slo), *judging.times(slo), *judging.constant(), *judging.load()]
     return sorted(found, key=lambda finding: -abs(finding.effect))
+
+
+def judge_promise(
+    slow: int, asked: int, *, limit_ms: float, percent: float, false_alarms: float, subject: str
+) -> list[Finding]:
+    """Return that a promise to one application is broken, where that is beyond doubt.
+
+    Args:
+        slow: Of its questions, those answered later than promised.
+        asked: Its questions.
+        limit_ms: The promised time.
+        percent: Share of questions to be answered within it, 0 to 100.
+        false_alarms: Share of windows that may be called broken though the promise was kept.
+        subject: "recommend/website".
+    """
+    p = _as_many(slow, asked, 1 - percent / 100)
+    if slow < _FEWEST_COUNTED or p > false_alarms:
+        return []
+    said = f"{slow} of {asked} questions of {subject!r} took longer than {limit_ms:g} ms ({slow / asked:.2%}); "
+    said += f"{percent:g} % within that were promised."
+    evidence = {"number": slow, "of": asked, "limit_ms": limit_ms, "percent": percent}
+    effect = slow / asked / max(1 - percent / 100, 1 / asked)
+    return [Finding(kind="latency", subject=subject, is_alarm=True, effect=effect, p=p, said=said, evidence=evidence)]
 
 
 def cost_of(window: Served, *, price: float, subject: str) -> list[Finding]:
@@ -248,6 +275,20 @@ def _at_least(number: int, total: int, certain: float) -> float:
     share, square = number / total, certain**2
     spread = certain * math.sqrt(share * (1 - share) / total + square / (4 * total**2))
     return (share + square / (2 * total) - spread) / (1 + square / total)
+
+
+def _as_many(number: int, total: int, share: float) -> float:
+    """Return the chance that as many or more of `total` are such where each is with chance `share`."""
+    if number <= total * share:
+        return 1.0
+    found = 0.0
+    for k in range(number, total + 1):
+        ways = math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
+        term = math.exp(ways + k * math.log(share) + (total - k) * math.log1p(-share))
+        found += term
+        if term < found * 1e-9:  # what is left falls faster and faster
+            break
+    return min(found, 1.0)
 
 
 def _percent(percent: int) -> str:

@@ -4,6 +4,7 @@ import msgspec
 
 from penstock.core.errors import InputError, NotFoundError, PenstockError
 from penstock.core.refs import ReleaseRef, RunRef, parse_ref
+from penstock.project.consumers import breaches_of
 from penstock.project.replaying.replay import Asked, replay_pair
 from penstock.project.replaying.requests import choose_requests
 from penstock.project.workspace import Workspace, read_manifest
@@ -46,6 +47,8 @@ def _compare(
     digests = [_manifest_digest(ref, workspace) for ref in (before, after)]
     one, other = (read_manifest(digest, workspace) for digest in digests)
     found = compare((str(before), one), (str(after), other), workspace.blobs)
+    if one.pipeline == other.pipeline:
+        found = msgspec.structs.replace(found, breaches=tuple(breaches_of(workspace, one, other)))
     are_releases = isinstance(before, ReleaseRef) and isinstance(after, ReleaseRef)
     if not is_replayed or not are_releases or one.pipeline != other.pipeline or digests[0] == digests[1]:
         return found

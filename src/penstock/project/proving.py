@@ -23,6 +23,13 @@ PROOF = "same_answers"
 STAND_INS = "faster_equivalents"
 
 
+class Asked(Record, frozen=True, kw_only=True):
+    """What one answer took in a serving process."""
+
+    cpu_s: float
+    peak_bytes: int
+
+
 class Proof(Record, frozen=True, kw_only=True):
     """What a serving process found about a release.
 
@@ -30,11 +37,13 @@ class Proof(Record, frozen=True, kw_only=True):
         check: Whether it gives the answers the pipeline gave to the same requests.
         stand_ins: The faster equivalents that were proven, for the manifest.
         measured: How much faster they were, for the record of the run: times are no part of what a release is.
+        asked: What an answer took, by serve function.
     """
 
     check: CheckResult
     stand_ins: dict[str, dict[str, StandIn]] = {}
     measured: CheckResult | None = None
+    asked: dict[str, Asked] = {}
 
 
 class _StandIns(msgspec.Struct, frozen=True):
@@ -58,7 +67,8 @@ def prove(manifest: Manifest, workspace: Workspace) -> Proof:
     # A library that dies while it converts a model costs the equivalent, not the release.
     none = _StandIns(error=f"the process that looked for equivalents ended with {ended}")
     found = msgspec.json.decode(lines[1], type=_StandIns) if len(lines) > 1 else none
-    return Proof(check=check, stand_ins=found.stand_ins, measured=_measured(found))
+    asked = msgspec.convert(envelope["asked"], dict[str, Asked])
+    return Proof(check=check, stand_ins=found.stand_ins, measured=_measured(found), asked=asked)
 
 
 def _asked(manifest: Manifest, digest: str, workspace: Workspace) -> tuple[list[bytes], str]:

@@ -24,11 +24,16 @@ from penstock.pipeline.graph import Graph, encode_graph
 from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
-from penstock.project.proving import PROOF, Proof, prove
+from penstock.project.commits import Commit, commit_of
+from penstock.project.consumers import check_contracts
+from penstock.project.proving import PROOF, Asked, Proof, prove
+from penstock.project.rollout.moves import take_up
+from penstock.project.timing import evidence_of, timings_of
 from penstock.project.workspace import Workspace, keep_code, live_champion, place_of, read_manifest
 from penstock.releases import create
 from penstock.releases.manifest import Manifest, encode_manifest, manifest_hash
-from penstock.releases.replay.verdict import Gated, evidence_of, not_replayed, released_as
+from penstock.releases.replay import verdict
+from penstock.releases.replay.verdict import Gated
 from penstock.serving.predictions.records import predictions_folder
 from penstock.store.ledger import causes, events, evidence, leases, recovery, releases, runs
 
@@ -124,6 +129,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
         lost = recovery.mark_lost(conn)
     logs.forget(workspace.home, lost)
     tree = keep_code(graph, workspace)
+    commit = None if workspace.settings.is_replay else commit_of(workspace.settings.root, graph.files)
     live = live_champion(graph.pipeline, workspace)
     started_at = workspace.clock.now()
     graph_digest = workspace.blobs.put(encode_graph(graph))
@@ -161,7 +167,7 @@ def run_graph(graph: Graph, workspace: Workspace, options: RunOptions, listener:
             force=options.force,
         )
         journal = Journal(job, workspace.ledger, workspace.blobs, token=token)
-        return _execute(_Under(job, graph, journal, workspace, live, options.earlier), engine, listener)
+        return _execute(_Under(job, graph, journal, workspace, live, options.earlier, commit), engine, listener)
     finally:
         engine.close()
 
@@ -176,6 +182,7 @@ class _Under:
     workspace: Workspace
     live: Champion | None
     earlier: int
+    commit: Commit | None
 
 
 def _execute(run: _Under, engine: Engine, listener: Listener) -> RunReport:
@@ -212,13 +219,16 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         champion=run.job.champion.hash if run.job.champion is not None else None,
     )
     is_whole = {n.name for n in run.graph.nodes} <= {n.name for n in run.job.graph.nodes}
+    asked: dict[str, Asked] = {}
     replayed: Gated | None = None
     if outcome.state == RunState.SUCCEEDED.value and is_whole:
         proof = _proof(run, manifest)
+        asked = proof.asked
         run.journal.note_check("release", proof.check)
         if proof.measured is not None:
             run.journal.note_check("release", proof.measured)
         manifest = create.with_stand_ins(create.with_check(manifest, proof.check), proof.stand_ins)
+        manifest = _with_contracts(run, manifest)
         if proof.check.passed:
             replayed = _replayed(run, manifest)
     digest = run.workspace.blobs.put(encode_manifest(manifest))
@@ -233,7 +243,8 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
     failure = next(iter(failures.values()), None)
     if failure is None and broken is not None:
         failure = Failure(kind="check", message=broken.message)
-    _finish(run, state, error=failure, release=release, manifest_digest=digest)
+    timed = _timed(run, outcome, asked) if is_whole else None
+    _finish(run, state, error=failure, release=release, manifest_digest=digest, timed=timed)
     return RunReport(
         run_id=run.job.run_id,
         pipeline=run.graph.pipeline,
@@ -245,6 +256,22 @@ def _conclude(run: _Under, outcome: RunOutcome) -> RunReport:
         checks=checks,
         failures=failures,
     )
+
+
+def _with_contracts(run: _Under, manifest: Manifest) -> Manifest:
+    """Add the check that applications can go on with this release, where some are registered."""
+    live = None if run.live is None else read_manifest(run.live.manifest_digest, run.workspace)
+    check = check_contracts(run.workspace, live, manifest)
+    if check is None:
+        return manifest
+    run.journal.note_check("release", check)
+    return create.with_check(manifest, check)
+
+
+def _timed(run: _Under, outcome: RunOutcome, asked: Mapping[str, Asked]) -> evidence.NewEvidence:
+    with run.workspace.ledger.read() as conn:
+        found = timings_of(conn, run.job, outcome, commit=run.commit, asked=asked)
+    return evidence_of(run.graph.pipeline, found)
 
 
 def _proof(run: _Under, manifest: Manifest) -> Proof:
@@ -263,7 +290,7 @@ def _replayed(run: _Under, manifest: Manifest) -> Gated | None:
     if not any(node.role == "serve" for node in manifest.graph.nodes):
         return None
     if not predictions_folder(run.workspace.home, manifest.pipeline).exists():
-        found = Gated(check=not_replayed("nothing was ever asked here"))
+        found = Gated(check=verdict.not_replayed("nothing was ever asked here"))
     else:
         from penstock.project.replaying.gate import replay_for_gate  # noqa: PLC0415 -- loads frames
 
@@ -279,7 +306,8 @@ def _keep_replay(run: _Under, replayed: Gated, release: str | None) -> None:
     run_name = str(RunRef(run.job.run_id))
     with run.workspace.ledger.write() as conn:
         run.journal.check_lease(conn)
-        evidence.add(conn, evidence_of(released_as(replayed.replay, release or run_name), replayed.check, by=run_name))
+        found = verdict.released_as(replayed.replay, release or run_name)
+        evidence.add(conn, verdict.evidence_of(found, replayed.check, by=run_name))
 
 
 def _live_with_same_content(run: _Under, manifest: Manifest) -> Manifest | None:
@@ -315,7 +343,7 @@ def _release(run: _Under, manifest: Manifest, outcome: RunOutcome, replayed: Gat
         )
         if known is None:
             actor = str(RunRef(run.job.run_id))
-            releases.set_endpoint(conn, name, made.ref, by=actor)
+            take_up(conn, made.ref, run.job.policy, by=actor, require=run.workspace.settings.policy(name).require)
             details = {"hash": made.hash, "compared_with": _compared_with(run)}
             events.append(conn, actor=actor, action="release.created", target=str(made.ref), details=details)
     faults.point("release_after_commit")
@@ -349,6 +377,7 @@ def _finish(
     error: Failure | None,
     release: str | None = None,
     manifest_digest: str | None = None,
+    timed: evidence.NewEvidence | None = None,
 ) -> None:
     with run.workspace.ledger.write() as conn:
         run.journal.check_lease(conn)
@@ -356,6 +385,8 @@ def _finish(
             runs.attach_release(conn, run.job.run_id, release)
         if manifest_digest is not None:
             runs.attach_manifest(conn, run.job.run_id, manifest_digest)
+        if timed is not None:
+            evidence.add(conn, timed)
         runs.finish(conn, run.job.run_id, state, error=error)
         leases.revoke(conn, leases.run_lease(run.job.run_id))
 

@@ -1,5 +1,6 @@
 """Answers with a release: a server that follows the live release, or one request by itself."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,16 @@ from penstock.core.errors import ArtifactError, InputError, NotFoundError, StepE
 from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef
 from penstock.pipeline.graph import Node
+from penstock.project.consumers import admission_of, keep_keys
 from penstock.project.moving import find_release
+from penstock.project.rollout.beside import beside_of, take_back_unfit
+from penstock.project.rollout.guardian import MODULE as GUARDIAN
+from penstock.project.rollout.guardian import GuardianOptions
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
+from penstock.serving.http.requests import ANY_NAME, LOOPBACK_NAMES
 from penstock.serving.processes.supervisor import LiveRelease, ServeOptions, serve
-from penstock.store.ledger import releases
+from penstock.store.ledger import consumers, releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +128,33 @@ def serve_options(
     is_pinned = target is not None and "@" in target
 
     def current() -> LiveRelease | None:
-        if is_pinned:
-            return _live(found)
         with workspace.ledger.read() as conn:
-            live = releases.live(conn, found.pipeline)
+            live = found if is_pinned else releases.live(conn, found.pipeline)
+            known = consumers.active(conn, found.pipeline)
+        keep_keys(workspace, found.pipeline, known)
         return None if live is None else _live(live)
 
+    guardian = GuardianOptions(
+        root=str(workspace.settings.root),
+        pipeline=found.pipeline,
+        parent=os.getpid(),
+        is_terminal=telling.is_terminal,
+    )
     return ServeOptions(
         pipeline=found.pipeline,
         home=workspace.home,
         current_release=current,
+        beside=(lambda: None) if is_pinned else (lambda: beside_of(found.pipeline, workspace)),
+        on_unfit=lambda ref, why: take_back_unfit(ref, why, workspace),
+        companions=() if is_pinned else ((GUARDIAN, msgspec.json.encode(guardian).decode()),),
         host=address.host,
         port=address.port,
         grpc_port=address.grpc_port,
         workers=address.workers,
-        policy=workspace.settings.policy(found.pipeline).serve,
+        policy=workspace.settings.policy(found.pipeline).serve.released,
         explore=workspace.settings.policy(found.pipeline).explore,
+        admission=admission_of(workspace, found.pipeline, address.workers),
+        names=() if address.host in LOOPBACK_NAMES else (ANY_NAME,),
         access_log=telling.access_log,
         otel=telling.otel,
         is_terminal=telling.is_terminal,

@@ -14,18 +14,26 @@ from penstock.engine.platform_nodes import is_executed, is_platform, with_platfo
 from penstock.pipeline.graph import Graph, Node, decode_graph
 from penstock.pipeline.params import near_miss
 from penstock.project.quality import Quality, recorded_quality
+from penstock.project.timing import RunTimings, Timing, recorded, timings_of_run
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.environment import lock_text
 from penstock.releases.manifest import StandIn
 from penstock.releases.replay.records import ReplayShown, read_replay
 from penstock.store.ledger import attempts, checks, evidence, recovery, releases, runs
+from penstock.store.ledger.evidence import Evidence
 
 # Newest runs looked through for the names of pipelines when one is misspelt.
 _LOOKED_AT = 500
 
 
 class RunLine(Record, frozen=True, kw_only=True):
-    """A run in one line; `said` is why it has no release, if it has none."""
+    """A run in one line; `said` is why it has no release, if it has none.
+
+    Attributes:
+        cpu_s: Of the nodes that ran and whose usual time is known; None where none is.
+        usual_cpu_s: What these usually take.
+        factor: The one by the other, beyond what more rows explain.
+    """
 
     run: str
     pipeline: str
@@ -35,6 +43,9 @@ class RunLine(Record, frozen=True, kw_only=True):
     duration_s: float | None
     release: str | None
     said: str
+    cpu_s: float | None = None
+    usual_cpu_s: float | None = None
+    factor: float | None = None
 
 
 class Try(Record, frozen=True, kw_only=True):
@@ -60,6 +71,8 @@ class NodeShown(Record, frozen=True, kw_only=True):
         wall_s: All its attempts together; None where there was none, since its result was reused.
         made: The dataset version, or the rows or type of what it made, by output.
         is_platform: The platform added it: a built-in check, a summary, an input frozen for serving.
+        usual_cpu_s: What it took in the runs before, by their median; None while too few say it.
+        factor: CPU time by what is usual, beyond what more rows explain.
     """
 
     node: str
@@ -72,6 +85,8 @@ class NodeShown(Record, frozen=True, kw_only=True):
     peak_bytes: int | None
     made: dict[str, str]
     is_platform: bool
+    usual_cpu_s: float | None = None
+    factor: float | None = None
 
 
 class CheckShown(CheckResult, frozen=True, kw_only=True):
@@ -81,7 +96,14 @@ class CheckShown(CheckResult, frozen=True, kw_only=True):
 
 
 class RunShown(Record, frozen=True, kw_only=True):
-    """A run with its evidence."""
+    """A run with its evidence.
+
+    Attributes:
+        cpu_s: Of the nodes that ran and whose usual time is known; None where none is.
+        usual_cpu_s: What these usually take.
+        factor: The one by the other, beyond what more rows explain.
+        answers: What an answer took when the release was proven, by serve function.
+    """
 
     run: str
     pipeline: str
@@ -98,6 +120,10 @@ class RunShown(Record, frozen=True, kw_only=True):
     tries: tuple[Try, ...]
     checks: tuple[CheckShown, ...]
     quality: tuple[Quality, ...]
+    cpu_s: float | None = None
+    usual_cpu_s: float | None = None
+    factor: float | None = None
+    answers: dict[str, Timing] = {}
 
 
 class ReleaseLine(Record, frozen=True, kw_only=True):
@@ -117,6 +143,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
         stand_ins: By serve function and argument: the faster equivalent of the model it takes, with its proof. How
             much faster it was is in the check `faster_equivalents` of the run.
         replay: The newest replay of recorded requests on it; None where there was none.
+        evidence: The newest of each kind that was measured or shown of it afterwards.
     """
 
     goal: str
@@ -130,6 +157,7 @@ class ReleaseShown(ReleaseLine, frozen=True, kw_only=True):
     stand_ins: dict[str, dict[str, StandIn]]
     replay: ReplayShown | None
     made_in: RunShown | None
+    evidence: tuple[Evidence, ...] = ()
 
 
 def show_lock(reference: str, workspace: Workspace) -> str:
@@ -164,7 +192,9 @@ def list_runs(
         found = runs.page(conn, pipeline=pipeline, state=state, limit=limit)
         if not found and pipeline is not None and not runs.page(conn, pipeline=pipeline, limit=1):
             _refuse_unknown(pipeline, {run.pipeline for run in runs.page(conn, limit=_LOOKED_AT)})
-    return tuple(_run_line(run, workspace) for run in found)
+        names = {run.pipeline for run in found}
+        timed = {one.run: one for name in names for one in recorded(conn, name, most=limit)}
+    return tuple(_run_line(run, workspace, timed.get(str(RunRef(run.id)))) for run in found)
 
 
 def list_releases(workspace: Workspace, *, pipeline: str | None = None) -> tuple[ReleaseLine, ...]:
@@ -222,6 +252,8 @@ def show_run(run_id: int, workspace: Workspace) -> RunShown:
         run = runs.get(conn, run_id)
         nodes, tried = runs.nodes(conn, run_id), attempts.of_run(conn, run_id)
         checked, metrics = checks.of_run(conn, run_id), checks.metrics_of_run(conn, run_id)
+        timings = timings_of_run(conn, run.pipeline, str(RunRef(run_id)))
+    timed = {} if timings is None else timings.nodes
     graph = decode_graph(workspace.blobs.read(run.graph_digest))
     rows: dict[str, list[dict[str, Any]]] = {}
     for metric in metrics:
@@ -244,10 +276,18 @@ def show_run(run_id: int, workspace: Workspace) -> RunShown:
         release=run.release,
         error=run.error,
         params=run.params,
-        nodes=tuple(_node(node, nodes, tried) for node in with_platform_nodes(graph).nodes if is_executed(node)),
+        nodes=tuple(
+            _node(node, nodes, tried, timed.get(node.name))
+            for node in with_platform_nodes(graph).nodes
+            if is_executed(node)
+        ),
         tries=tuple(_try(a) for a in tried),
         checks=tuple(CheckShown(subject=c.subject, **msgspec.structs.asdict(c.check)) for c in checked),
         quality=recorded_quality(graph, tables, rows),
+        cpu_s=None if timings is None else timings.cpu_s,
+        usual_cpu_s=None if timings is None else timings.usual_cpu_s,
+        factor=None if timings is None else timings.factor,
+        answers={} if timings is None else {name: t for name, t in timings.nodes.items() if t.is_answer},
     )
 
 
@@ -263,7 +303,7 @@ def _mark_lost(workspace: Workspace) -> None:
             recovery.mark_lost(conn)
 
 
-def _run_line(run: runs.Run, workspace: Workspace) -> RunLine:
+def _run_line(run: runs.Run, workspace: Workspace, timed: RunTimings | None) -> RunLine:
     duration = _duration(run)
     if run.state is RunState.RUNNING:
         duration = (workspace.clock.now() - run.started_at).total_seconds()
@@ -276,6 +316,9 @@ def _run_line(run: runs.Run, workspace: Workspace) -> RunLine:
         duration_s=duration,
         release=run.release,
         said=run.error.message if run.error is not None else "",
+        cpu_s=None if timed is None else timed.cpu_s,
+        usual_cpu_s=None if timed is None else timed.usual_cpu_s,
+        factor=None if timed is None else timed.factor,
     )
 
 
@@ -283,8 +326,10 @@ def _duration(run: runs.Run) -> float | None:
     return None if run.finished_at is None else (run.finished_at - run.started_at).total_seconds()
 
 
-def _node(node: Node, recorded: Sequence[runs.RunNode], tried: Sequence[attempts.Attempt]) -> NodeShown:
-    own = [r for r in recorded if r.node == node.name]
+def _node(
+    node: Node, ended: Sequence[runs.RunNode], tried: Sequence[attempts.Attempt], timing: Timing | None
+) -> NodeShown:
+    own = [r for r in ended if r.node == node.name]
     tries = [a for a in tried if a.node == node.name]
     return NodeShown(
         node=node.name,
@@ -297,6 +342,8 @@ def _node(node: Node, recorded: Sequence[runs.RunNode], tried: Sequence[attempts
         peak_bytes=max((a.peak_bytes for a in tries if a.peak_bytes is not None), default=None),
         made=_made(own[0]) if len(own) == 1 else {},
         is_platform=is_platform(node),
+        usual_cpu_s=None if timing is None else timing.usual_cpu_s,
+        factor=None if timing is None else timing.factor,
     )
 
 
@@ -346,6 +393,7 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         release = releases.get(conn, ref)
         live = releases.live(conn, ref.pipeline)
         replayed = evidence.newest(conn, ref.pipeline, "replay", str(ref))
+        kept = [evidence.newest(conn, ref.pipeline, kind, str(ref)) for kind in evidence.KINDS]
     manifest = read_manifest(release.manifest_digest, workspace)
     graph: Graph = manifest.graph
     return ReleaseShown(
@@ -361,4 +409,5 @@ def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
         stand_ins=manifest.stand_ins if manifest.policy.serve.equivalents else {},
         replay=None if replayed is None else read_replay(replayed),
         made_in=None if release.run_id is None else show_run(release.run_id, workspace),
+        evidence=tuple(one for one in kept if one is not None),
     )

@@ -10,6 +10,7 @@ from penstock.core.digest import canonical_json, digest_value
 from penstock.core.records import Interval, Record
 from penstock.engine.units import CHAMPION
 from penstock.pipeline.graph import texts
+from penstock.releases.contract import Breach
 from penstock.releases.manifest import Example, Manifest
 from penstock.releases.replay.records import Replay
 from penstock.releases.rows import Judged, PredictionChange, compare_rows
@@ -52,6 +53,7 @@ class Difference(Record, frozen=True, kw_only=True):
     Attributes:
         data: Versions, digests, columns and contracts of datasets, and the logical time.
         artifacts: Outputs whose bytes differ, by the first digits of their digests.
+        breaches: What registered applications cannot live with, from the one to the other.
         replay: What both answer to recorded requests; None where that was not asked for, or cannot be.
         not_replayed: Why it cannot be; "" where it was, or was not asked for.
     """
@@ -67,6 +69,7 @@ class Difference(Record, frozen=True, kw_only=True):
     checks: tuple[ValueChange, ...]
     metrics: tuple[MetricChange, ...]
     predictions: tuple[PredictionChange, ...]
+    breaches: tuple[Breach, ...] = ()
     replay: Replay | None = None
     not_replayed: str = ""
 

@@ -21,6 +21,7 @@ class Request(msgspec.Struct, frozen=True):
         query: As sent, without the question mark.
         headers: By lower-case name.
         body: Without content-encoding.
+        variant: Why a worker of the live release handed the request on; no caller can say it.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: dict[bytes, bytes]
     body: bytes = b""
     query: bytes = b""
+    variant: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ def refusal(error: RequestError) -> Reply:
 
 
 Handler = Callable[[Request, Respond], None]
-Permission = Literal["read", "predict", "feedback"]
+Permission = Literal["health", "read", "predict", "feedback"]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +56,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         methods: In capitals; "GET" includes HEAD.
-        permission: What a caller must be allowed to do here.
+        permission: What a caller must be allowed to do here; "health" is everybody's.
         handle: Called with each whole request; responds exactly once, now or later, on the event loop.
         kinds: Content types its body may have, lower case without parameters; () takes no body, ("*",) any.
         operation: Its OpenAPI operation, or None to be left out of the document.

@@ -2,6 +2,7 @@
 
 InputError
 └── RequestError     the caller's mistake; carries the HTTP status, a stable reason and the field
+    └── DeniedError  the caller may not ask, or not now
 StepError
 └── AnswerError      a serve function gave something that is not valid JSON
 """
@@ -27,6 +28,24 @@ class RequestError(InputError):
         self.status = status
         self.reason = reason
         self.field = field
+
+
+class DeniedError(RequestError):
+    """A caller who may not ask, or has asked too often.
+
+    Args:
+        message: Why; never a part of a key.
+        status: 401 or 429.
+        reason: Stable word for programs, as "bad_key".
+        retry_after_s: When to ask again; None when that would not help.
+        hint: The next action.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 401, reason: str, retry_after_s: int | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, status=status, reason=reason, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 def why_unreadable(error: Exception) -> str:

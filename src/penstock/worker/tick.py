@@ -22,6 +22,7 @@ from penstock.pipeline.graph import Graph
 from penstock.project.alerting import deliver, notice, notice_look
 from penstock.project.intake import is_intake_due, take_in
 from penstock.project.outcomes import join_outcomes
+from penstock.project.rollout.guardian import Guardian
 from penstock.project.targets import find_graph
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.serving.predictions.compaction import compact
@@ -188,6 +189,7 @@ _PARTS = {
     "_take_in": "taking in rows",
     "_join": "joining truth",
     "_watch": "looking at windows",
+    "_roll_out": "looking at the rollout",
 }
 
 
@@ -201,7 +203,7 @@ class _Looking:
     def look(self, *, is_again: bool) -> Looks:
         found: dict[str, Any] = {}
         is_due = is_again or is_intake_due(self._name, self._workspace, self._now)
-        parts = [self._compact, *([self._take_in, self._join] if is_due else []), self._watch]
+        parts = [self._compact, *([self._take_in, self._join] if is_due else []), self._watch, self._roll_out]
         told: dict[str, str | None] = {}
         for part in parts:
             self._renew()
@@ -215,6 +217,12 @@ class _Looking:
                 told[_PARTS[part.__name__]] = error.message
         notice_look(self._workspace, self._name, told, self._now)
         return Looks(pipeline=self._name, problems=tuple(self._problems), **found)
+
+    def _roll_out(self) -> dict[str, Any]:
+        guardian = Guardian(self._workspace, self._name)
+        guardian.look()
+        guardian.close()
+        return {}
 
     def _note(self, said: str) -> None:
         _events.warning("tick_problem", pipeline=self._name, reason=said)

@@ -3,17 +3,20 @@
 import math
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
-from penstock.core.errors import CheckError, NotFoundError, StoreError
+from penstock.core.errors import CheckError, InputError, NotFoundError, StoreError
 from penstock.core.records import Artifact, CheckResult, DatasetVersion, Failure, Interval, Usage
 from penstock.core.refs import ReleaseRef
 from penstock.core.states import AttemptState, NodeState, RunState
+from penstock.core.tokens import Token
 from penstock.store.ledger import (
     Ledger,
     artifacts,
     attempts,
     checks,
+    consumers,
     datasets,
     events,
     evidence,
@@ -357,3 +360,38 @@ def test_evidence_is_appended_and_read_newest_first(ledger: Ledger) -> None:
         assert evidence.newest(conn, "movies", "load", "movies@1") == kept[0]
         assert evidence.newest(conn, "movies", "drill", "movies@2") == kept[2]
         assert evidence.newest(conn, "movies", "replay", "movies@2") is None
+
+
+def test_consumers_are_kept_with_the_hash_of_their_key_alone(ledger: Ledger) -> None:
+    """Q58: registered once by name, rotated, revoked and registered anew; each is an event, and no secret is kept."""
+    new = consumers.NewConsumer(
+        pipeline="movies",
+        name="website",
+        quota=consumers.Quota(rate_per_s=50.0, burst=100.0),
+        promise=consumers.Promise(ms=50.0),
+        contract=consumers.Contract(function="recommend", fields=("user_id", "k")),
+    )
+    first, second, third = (Token("serve", digit * 12, digit * 64) for digit in "123")
+    with ledger.write() as conn:
+        made = consumers.add(conn, new, first, by=ODD)
+    with pytest.raises(InputError, match="registered already"), ledger.write() as conn:
+        consumers.add(conn, new, second, by="ada")
+    with ledger.write() as conn:
+        rotated = consumers.rotate(conn, "movies", "website", second, by="ada")
+        consumers.revoke(conn, "movies", "website", by="ada")
+        consumers.revoke(conn, "movies", "website", by="ada")
+    assert (made.contract, made.quota, made.made_by) == (new.contract, new.quota, ODD)
+    assert rotated == msgspec.structs.replace(made, key_id=second.id, key_hash=second.hash)
+    with pytest.raises(InputError, match="was revoked"), ledger.write() as conn:
+        consumers.rotate(conn, "movies", "website", third, by="ada")
+    with ledger.read() as conn:
+        assert consumers.active(conn, "movies") == []
+        assert [one.name for one in consumers.of_pipeline(conn)] == ["website"]
+    with ledger.write() as conn:
+        again = consumers.add(conn, new, third, by="ada")
+    with ledger.read() as conn:
+        assert consumers.active(conn, "movies") == [again]
+        told = [event.action for event in events.page(conn, target="movies/website")]
+    assert told == ["consumer.added", "consumer.revoked", "consumer.rotated", "consumer.added"]
+    with pytest.raises(NotFoundError, match="no consumer 'app'"), ledger.read() as conn:
+        consumers.get(conn, "movies", "app")

@@ -18,6 +18,7 @@ from penstock.checks.built_in import (
 )
 from penstock.checks.evaluation import Evaluation, Roles
 from penstock.checks.leakage import key_leakage, row_leakage, target_leakage, time_leakage
+from penstock.checks.worst_slices import Limits
 from penstock.core.errors import InputError
 
 
@@ -110,7 +111,7 @@ def test_a_slice_that_got_worse_blocks_though_the_mean_improved() -> None:
     assert not result.passed
     assert result.message.startswith("ndcg is worse than the champion's for group=b by 0.05")
     assert slices_not_worse(quality).passed
-    assert slices_not_worse(mixed, min_n=1000).evidence["too_small"] == 3
+    assert slices_not_worse(mixed, limits=Limits(min_n=1000)).evidence["too_small"] == 3
 
 
 def test_training_rows_after_the_first_test_row_are_counted() -> None:

@@ -16,8 +16,8 @@ def test_als_loses_to_counting_and_survives_saving(
     ratings, titles = sample_data
     train, test = movies.split(ratings, ratings.select(pl.max("rated_at")).item())
     model = als.recommender(train, factors=16)
-    ours = movies.quality(model, test, titles)["ndcg_at_10"]
-    lift = (ours - movies.quality(movies.most_watched_lately(train), test, titles)["ndcg_at_10"]).to_numpy()
+    ours = movies.quality(model, train, test, titles)["ndcg_at_10"]
+    lift = (ours - movies.quality(movies.most_watched_lately(train), train, test, titles)["ndcg_at_10"]).to_numpy()
     assert lift.mean() + 1.96 * lift.std(ddof=1) / len(lift) ** 0.5 < 0
     model.save(tmp_path / "model")
     assert als.Factors.load(tmp_path / "model").rank([1, 2, 10**9]) == model.rank([1, 2, 10**9])

@@ -1,5 +1,7 @@
 """The ranker of the movies example: what it learns, that it repeats itself, and that it does not peek."""
 
+import itertools
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from features import FEATURES, describe, moment_of, to_log
 from ranker import Ranker
 
 import movies
+from penstock.checks.built_in import slices_not_worse
+from penstock.checks.evaluation import Evaluation, Roles
+from penstock.core.records import CheckResult
 
 Data = tuple[pl.DataFrame, pl.DataFrame]
 
@@ -155,8 +160,46 @@ def test_the_ranker_beats_counting_on_the_last_fortnight(real_data: Data) -> Non
     """Better than three-day popularity by a paired 95 % interval above zero, and than a first ranker's 0.1604."""
     ratings, titles = real_data
     train, test = movies.split(ratings, ratings.select(pl.max("rated_at")).item())
-    ours = movies.quality(movies.recommender(train, titles), test, titles)["ndcg_at_10"]
-    counting = movies.quality(movies.most_watched_lately(train), test, titles)["ndcg_at_10"]
+    ours = movies.quality(movies.recommender(train, titles), train, test, titles)["ndcg_at_10"]
+    counting = movies.quality(movies.most_watched_lately(train), train, test, titles)["ndcg_at_10"]
     lift = (ours - counting).to_numpy()
     assert lift.mean() - 1.96 * lift.std(ddof=1) / len(lift) ** 0.5 > 0
     assert ours.to_numpy().mean() > 0.1604
+
+
+class WithoutTheBest:
+    """Keeps the two best titles from some people."""
+
+    def __init__(self, ranker: Ranker, people: set[int]) -> None:
+        self.ranker, self.people = ranker, people
+
+    def rank(self, users: Sequence[int], k: int = 10) -> list[list[tuple[int, float]]]:
+        whole = self.ranker.rank(users, k + 2)
+        return [best[2:] if user in self.people else best[:k] for user, best in zip(users, whole, strict=True)]
+
+    def recommend(self, user_id: int, k: int = 10) -> list[tuple[int, float]]:
+        return self.rank([user_id], k)[0]
+
+
+@pytest.mark.slow
+def test_the_gate_blocks_a_genre_that_breaks_and_not_another_training(real_data: Data) -> None:
+    """E1, N8: of two seeds and of two days neither is shown worse in a slice; who likes dramas must get no less."""
+    ratings, titles = real_data
+    train, test = movies.split(ratings, ratings.select(pl.max("rated_at")).item())
+    earlier = train.filter(pl.col("rated_at") <= pl.col("rated_at").max() - timedelta(days=1))
+    tried = [(train, 0), (train, 1), (earlier, 0)]
+    made = [movies.recommender(rows, titles, candidates=40, weeks=2, trees=20, seed=seed) for rows, seed in tried]
+    rows = [movies.quality(model, train, test, titles) for model in made]
+    fans = set(rows[0].filter(pl.col("genre") == "Drama")["user_id"])
+    broken = movies.quality(WithoutTheBest(made[0], fans), train, test, titles)
+
+    def gate(ours: pl.DataFrame, live: pl.DataFrame) -> CheckResult:
+        roles = Roles(candidate="ours", champion="live")
+        slices = ("genre", "decade", "user_history")
+        both = {"ours": ours, "live": live}
+        return slices_not_worse(Evaluation(both, roles=roles, metric="ndcg_at_10", slices=slices, key=("user_id",)))
+
+    assert [gate(a, b).passed for a, b in itertools.permutations(rows, 2)] == [True] * 6
+    found = gate(broken, rows[0])
+    assert not found.passed
+    assert "genre=Drama by 0.0" in found.message

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from penstock.monitoring.profiles.numbers import quantiles, share_below
-from penstock.monitoring.profiles.profile import decode_profile, encode_profile, merge, profile
+from penstock.monitoring.profiles.profile import decode_profile, encode_profile, merge, merge_all, profile
 
 
 def people(rows: int, seed: int = 0) -> pl.DataFrame:
@@ -120,3 +120,31 @@ def test_no_rows_have_a_profile_too() -> None:
     found = profile(people(10).head(0))
     assert found.rows == 0
     assert merge(found, profile(people(10))).rows == 10
+
+
+def test_long_columns_are_counted_exactly() -> None:
+    """M8, D8: many rows are counted in tables, few by sorting: both say the same of numbers; texts are exact."""
+    rng = np.random.default_rng(7)
+    rows = 150_000
+    frame = pl.DataFrame({
+        "whole": np.rint(rng.normal(500, 80, rows)),
+        "eighths": rng.integers(0, 900, rows) / 8 * rng.choice([1, 0], rows),
+        "below": -np.exp(rng.normal(size=rows)),
+        "broken": np.where(rng.random(rows) < 0.01, np.nan, rng.gamma(2, size=rows)),
+        "word": "w" + pl.Series(rng.integers(0, 3_000, rows) ** 2 // 3_000).cast(pl.String),
+    })  # fmt: skip
+    whole = profile(frame).columns
+    parts = [profile(frame.slice(start, 10_000).drop("word")) for start in range(0, rows, 10_000)]
+    joined = merge_all(parts).columns
+    for name, column in joined.items():
+        one, other = column.numbers, whole[name].numbers
+        assert one is not None
+        assert other is not None
+        assert (one.count, one.not_finite, one.zeros) == (other.count, other.not_finite, other.zeros)
+        assert (one.bits, one.bins, one.counts) == (other.bits, other.bins, other.counts)
+    words = whole["word"].words
+    assert words is not None
+    true = dict(frame["word"].value_counts().iter_rows())
+    assert words.distinct == len(true)
+    assert words.common == dict(sorted(true.items(), key=lambda item: (-item[1], item[0]))[:512])
+    assert words.length_mean == pytest.approx(frame["word"].str.len_chars().mean())

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from penstock.monitoring.findings import Finding
-from penstock.monitoring.service import Served, cost_of, judge_service, served_profile
+from penstock.monitoring.service import Served, cost_of, judge_promise, judge_service, served_profile
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -100,6 +100,18 @@ def test_a_tenfold_burst_of_questions_is_found() -> None:
     """M3: load is a cost; nobody asking any more is a broken feed."""
     assert [finding.kind for finding in judged(window(28, 5000))] == ["cost"]
     assert [finding.kind for finding in judged(window(28, 40))] == ["broken_feed"]
+
+
+def test_a_promise_to_one_application_is_broken_only_beyond_doubt() -> None:
+    """Q58: of 1,000 kept promises at most 1 % are called broken; three times too many slow answers always are."""
+    chance = np.random.default_rng(58)
+    promised = {"limit_ms": 50.0, "percent": 99.0, "false_alarms": 0.01, "subject": "recommend/website"}
+    kept = [judge_promise(int(slow), 500, **promised) for slow in chance.binomial(500, 0.01, 1000)]  # type: ignore[arg-type]  # as they are named
+    assert sum(bool(found) for found in kept) <= 10
+    [broken] = judge_promise(15, 500, **promised)  # type: ignore[arg-type]  # as above
+    assert (broken.kind, broken.subject, broken.is_alarm) == ("latency", "recommend/website", True)
+    assert "15 of 500 questions of 'recommend/website' took longer than 50 ms (3.00%)" in broken.said
+    assert judge_promise(0, 0, **promised) == []  # type: ignore[arg-type]  # as above
 
 
 def test_answers_have_a_price() -> None:

@@ -268,9 +268,9 @@ def test_a_span_of_time_is_read(tmp_path: Path) -> None:
     """`since` is part of the span, `until` is not, whether the answers are compacted or not."""
     for day in range(4):
         closed(tmp_path, 1, at=NOW + timedelta(days=day))
-    span = {"since": NOW + timedelta(days=1), "until": NOW + timedelta(days=3)}
+    since, until = NOW + timedelta(days=1), NOW + timedelta(days=3)
     for _ in range(2):
-        found = predictions_frame(tmp_path, "movies", **span).collect()
+        found = predictions_frame(tmp_path, "movies", since=since, until=until).collect()
         assert sorted(found["at"]) == [NOW + timedelta(days=1), NOW + timedelta(days=2)]
         compact(tmp_path, "movies")
 

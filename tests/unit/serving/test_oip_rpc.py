@@ -271,9 +271,10 @@ def test_a_caller_that_gives_up_is_told_so_and_the_server_goes_on(channel: grpc.
 def test_a_caller_without_permission_is_refused(program: Program, tmp_path: Path) -> None:
     """Every method asks who may call it; what refuses decides by the call's metadata."""
 
-    def authorize(metadata: Any, permission: str) -> None:
+    def authorize(metadata: Any, permission: str) -> Any:
         if metadata.get("authorization") != f"Bearer {permission}":
             raise RequestError("No token.", status=401, reason="no_token")
+        return metadata
 
     running = GrpcRunning(program, tmp_path, LIMITS, authorize)
     with grpc.insecure_channel(running.address) as channel:

@@ -5,11 +5,12 @@ hash go to the next round, with the next 16 bits. Where there are very many valu
 none of their values can be common.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from penstock.monitoring.profiles.distinct import Hashes, fewest
 
@@ -19,6 +20,8 @@ _CROWDED = 1 << 14
 _RARE = 4096
 # Sorting few rows is quicker than clearing and walking all buckets.
 _FEW = 4096
+# Rows per step: what is made of them stays in the processor's cache, and needs no new memory from the system.
+_STEP = 1 << 16
 
 
 class Counted(NamedTuple):
@@ -42,49 +45,65 @@ def counted(hashes: Hashes) -> Counted:
     if len(hashes) < _FEW:
         different, rows, counts = np.unique(hashes, return_index=True, return_counts=True)
         return Counted(rows, counts.astype(np.int64), 0, different)
-    buckets = _buckets(hashes, 0)
-    filled = np.bincount(buckets, minlength=_BUCKETS)
+    filled, last = _thrown(hashes, 0)
     used = int(np.count_nonzero(filled))
     if used <= _CROWDED:
-        rows, counts = _rounds(hashes, buckets)
+        rows, counts = _rounds(hashes, filled, last)
         return Counted(rows, counts, 0, np.sort(hashes[rows]))
     floor = max(len(hashes) // _RARE, 2)
-    left = np.flatnonzero((filled >= floor)[buckets])
-    rows, counts = _rounds(hashes[left], buckets[left])
+    left = _rows(hashes, 0, lambda buckets, _: (filled >= floor)[buckets])
+    few = hashes[left]
+    rows, counts = _rounds(few, *_thrown(few, 0))
     often = counts >= floor
     likely = -_BUCKETS * np.log1p(-used / _BUCKETS) if used < _BUCKETS else float(len(hashes))
     return Counted(left[rows[often]], counts[often], floor - 1, fewest(hashes, float(likely)))
 
 
-def values_at(text: pl.Series, rows: Integers) -> list[str]:
-    """Return the values of some rows."""
-    found: list[str] = text.gather(rows).to_list()
-    return found
-
-
-def _rounds(hashes: Hashes, buckets: Integers) -> tuple[Integers, Integers]:
-    """Return a row for each value, and how often it occurs."""
+def _rounds(hashes: Hashes, filled: Integers, last: Integers) -> tuple[Integers, Integers]:
+    """Return a row for each value, and how often it occurs; `filled` and `last` are of the first round."""
     found: list[tuple[Integers, Integers]] = []
     left: Integers | None = None
-    for turn in range(1, 5):
-        last = np.zeros(_BUCKETS, dtype=np.int64)
-        last[buckets] = np.arange(len(buckets))
-        is_same = hashes == hashes[last][buckets] if len(hashes) else np.ones(0, dtype=bool)
-        is_all = bool(is_same.all())
-        counts = np.bincount(buckets, weights=None if is_all else is_same, minlength=_BUCKETS)
+    for turn in range(4):
+        if turn:
+            filled, last = _thrown(hashes, turn)
+        stand_ins = hashes[last] if len(hashes) else np.zeros(_BUCKETS, dtype=np.uint64)
+        others = _rows(hashes, turn, partial(_is_another, stand_ins))
+        rest = hashes[others]
+        counts = filled - np.bincount(_buckets(rest, turn), minlength=_BUCKETS) if len(rest) else filled
         at = np.flatnonzero(counts)
-        found.append((last[at] if left is None else left[last[at]], counts[at].astype(np.int64)))
-        if is_all:
+        found.append((last[at] if left is None else left[last[at]], counts[at]))
+        if not len(rest):
             break
-        others = np.flatnonzero(~is_same)
-        left = others if left is None else left[others]
-        hashes = hashes[others]
-        buckets = _buckets(hashes, turn % 4)
+        left, hashes = others if left is None else left[others], rest
     else:
         _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
         found.append((first if left is None else left[first], counts.astype(np.int64)))
     rows, numbers = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, numbers
+
+
+def _thrown(hashes: Hashes, turn: int) -> tuple[Integers, Integers]:
+    """Return how many rows each bucket has, and the last of them."""
+    filled, last = np.zeros(_BUCKETS, dtype=np.int64), np.zeros(_BUCKETS, dtype=np.int64)
+    for start in range(0, len(hashes), _STEP):
+        buckets = _buckets(hashes[start : start + _STEP], turn)
+        filled += np.bincount(buckets, minlength=_BUCKETS)
+        last[buckets] = np.arange(start, start + len(buckets))
+    return filled, last
+
+
+def _rows(hashes: Hashes, turn: int, is_wanted: Callable[[Integers, Hashes], npt.NDArray[np.bool_]]) -> Integers:
+    """Return the rows of which a question about their bucket and hash is true."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for start in range(0, len(hashes), _STEP):
+        part = hashes[start : start + _STEP]
+        found.append(np.flatnonzero(is_wanted(_buckets(part, turn), part)) + start)
+    return np.concatenate(found)
+
+
+def _is_another(stand_ins: Hashes, buckets: Integers, hashes: Hashes) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = stand_ins[buckets] != hashes
+    return found
 
 
 def _buckets(hashes: Hashes, turn: int) -> Integers:

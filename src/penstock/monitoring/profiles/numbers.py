@@ -1,5 +1,6 @@
 """Profiles of numeric columns: moments, extremes and a histogram (`bins`), from which quantiles and shares follow."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,15 +70,16 @@ class _Moments(NamedTuple):
 def numbers_of(series: pl.Series) -> Numbers:
     """Profile a column of numbers, dates or times without nulls; times count in microseconds."""
     values = _as_floats(series)
-    is_finite = np.isfinite(values)
-    not_finite = int(len(values) - np.count_nonzero(is_finite))
-    if not_finite:
-        values = values[is_finite]
     if not len(values):
-        return Numbers(not_finite=not_finite)
-    # Squares of numbers beyond 1e154 are infinite, which is all that is said of their deviation.
-    with np.errstate(over="ignore", invalid="ignore"):
-        moments = _moments_of(values)
+        return Numbers()
+    moments, not_finite = _moments_of(values), 0
+    # Extremes tell whether there are NaN or infinities, which is seldom: a look at each number would cost more.
+    if not (math.isfinite(moments.low) and math.isfinite(moments.high)):
+        finite = values[np.isfinite(values)]
+        not_finite = len(values) - len(finite)
+        if not len(finite):
+            return Numbers(not_finite=not_finite)
+        values, moments = finite, _moments_of(finite)
     found = histogram_of(values, moments.low, moments.high)
     return Numbers(
         count=len(values),
@@ -152,19 +154,24 @@ def share_below(numbers: Numbers, edges: Floats) -> Floats:
 
 
 def _moments_of(values: Floats) -> _Moments:
-    """Return mean, squared deviations and extremes, block by block, so that no sum loses digits."""
+    """Return mean, squared deviations and extremes, block by block, so that no sum loses digits.
+
+    Squares of numbers beyond 1e154 are infinite, which is all that is said of their deviation. Extremes are NaN or
+    infinite where any number is.
+    """
     blocks = [values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK)]
     work = np.empty(min(_BLOCK, len(values)))
-    means, squares = np.empty(len(blocks)), np.empty(len(blocks))
-    low, high = np.inf, -np.inf
-    for place, block in enumerate(blocks):
-        mean = means[place] = block.mean()
-        apart = np.subtract(block, mean, out=work[: len(block)])
-        squares[place] = np.multiply(apart, apart, out=apart).sum()
-        low, high = min(low, block.min()), max(high, block.max())
-    counts = np.array([len(block) for block in blocks], dtype=np.float64)
-    mean = float((means * (counts / len(values))).sum())
-    return _Moments(mean, float(squares.sum() + (counts * (means - mean) ** 2).sum()), float(low), float(high))
+    means, squares, lows, highs = (np.empty(len(blocks)) for _ in range(4))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for place, block in enumerate(blocks):
+            mean = means[place] = block.mean()
+            apart = np.subtract(block, mean, out=work[: len(block)])
+            squares[place] = np.multiply(apart, apart, out=apart).sum()
+            lows[place], highs[place] = block.min(), block.max()
+        counts = np.array([len(block) for block in blocks], dtype=np.float64)
+        mean = float((means * (counts / len(values))).sum())
+        m2 = float(squares.sum() + (counts * (means - mean) ** 2).sum())
+    return _Moments(mean, m2, float(lows.min()), float(highs.max()))
 
 
 def _as_floats(series: pl.Series) -> Floats:

@@ -1,13 +1,12 @@
 """Profiles of columns of categories and texts: the most common values with their counts, and the rest as a number."""
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
 from penstock.core.records import Record
-from penstock.monitoring.profiles.counting import counted, values_at
+from penstock.monitoring.profiles.counting import Integers, counted
 from penstock.monitoring.profiles.distinct import Hashes, estimated, fewest, hashes_of, hashing
 
 MOST = 512
@@ -55,25 +54,21 @@ def words_of(series: pl.Series, most: int = MOST) -> Words:
     text = series if series.dtype == pl.String else series.cast(pl.String)
     hashes = hashes_of(text)
     found = counted(hashes)
-    # Ties are broken by the value, so that the same rows give the same profile.
-    ranked = sorted(zip(values_at(text, found.rows), found.counts.tolist(), strict=True), key=_by_count)
-    lengths = [len(value) for value, _ in ranked]
-    common: dict[str, int] = {}
-    for value, number in ranked[:most]:
-        common[value[:_LONGEST]] = common.get(value[:_LONGEST], 0) + number
-    is_whole = len(ranked) <= most and not found.missed and max(lengths, default=0) <= _LONGEST
-    dropped = ranked[most][1] if len(ranked) > most else 0
-    if found.missed:
-        length = int(text.str.len_chars().cast(pl.UInt64).sum())
-    else:
-        length = sum(one * number for one, (_, number) in zip(lengths, ranked, strict=True))
+    values = text.gather(found.rows)
+    lengths = values.str.len_chars().to_numpy()
+    common, dropped = _most(values, found.counts, most)
+    is_short = int(lengths.max(initial=0)) <= _LONGEST
+    if not is_short:
+        common = _cut(common)
+    is_whole = is_short and not dropped and not found.missed
+    length = text.str.len_chars().cast(pl.UInt64).sum() if found.missed else lengths @ found.counts
     kept = fewest(found.hashes, len(found.hashes))
     return Words(
         count=len(series),
         common=common,
         rest=len(series) - sum(common.values()),
         missed=max(found.missed, dropped),
-        distinct=len(ranked) if not found.missed else estimated(kept),
+        distinct=len(values) if not found.missed else estimated(kept),
         length_mean=float(length) / len(series),
         hashes=b"" if is_whole else kept.astype("<u8").tobytes(),
         hashed_by=0 if is_whole else hashing(),
@@ -98,7 +93,7 @@ def joined_words(parts: Sequence[Words], most: int = MOST) -> Words:
     for part in filled:
         for value, number in part.common.items():
             totals[value] = totals.get(value, 0) + number
-    kept, dropped = _most(totals, most)
+    kept, dropped = _most(list(totals), np.fromiter(totals.values(), dtype=np.int64, count=len(totals)), most)
     is_whole = not dropped and not any(part.hashed_by for part in filled)
     union = None if is_whole else _union(filled)
     return Words(
@@ -113,14 +108,29 @@ def joined_words(parts: Sequence[Words], most: int = MOST) -> Words:
     )
 
 
-def _most(totals: Mapping[str, int], most: int) -> tuple[dict[str, int], int]:
+def _most(values: pl.Series | list[str], counts: Integers, most: int) -> tuple[dict[str, int], int]:
     """Return the most common values, and how often the first occurs that is not among them."""
-    ranked = sorted(totals.items(), key=_by_count)
-    return dict(islice(ranked, most)), ranked[most][1] if len(ranked) > most else 0
+    dropped = 0
+    if len(counts) > most:
+        # Only values as common as the last one listed need to be looked at, which are few of all.
+        place = len(counts) - most
+        ordered = np.partition(counts, [place - 1, place])
+        dropped = int(ordered[place - 1])
+        at = np.flatnonzero(counts >= ordered[place])
+        counts = counts[at]
+        values = values.gather(at) if isinstance(values, pl.Series) else [values[one] for one in at.tolist()]
+    if isinstance(values, pl.Series):
+        values = values.to_list()
+    # Ties are broken by the value, so that the same rows give the same profile.
+    ranked = sorted(zip((-counts).tolist(), values, strict=True))
+    return {value: -number for number, value in ranked[:most]}, dropped
 
 
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+def _cut(common: dict[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for value, number in common.items():
+        found[value[:_LONGEST]] = found.get(value[:_LONGEST], 0) + number
+    return found
 
 
 def _union(parts: Sequence[Words]) -> Hashes | None:

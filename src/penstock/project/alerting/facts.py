@@ -14,18 +14,20 @@ import structlog
 from penstock.core.digest import digest_value
 from penstock.core.errors import NotFoundError
 from penstock.core.refs import RunRef
-from penstock.core.states import NodeState, RunState
+from penstock.core.states import NodeState, RolloutState, RunState
 from penstock.project.alerting.cases import Fact
 from penstock.project.alerting.follow import channels_of, opened, record
 from penstock.project.alerting.judging import judge_facts
+from penstock.project.alerting.slower import KIND as SLOWER
+from penstock.project.alerting.slower import slower_facts
 from penstock.project.intake import CAUSE
 from penstock.project.workspace import Workspace
-from penstock.store.ledger import alerts, attempts, causes, runs, triggers
+from penstock.store.ledger import alerts, attempts, causes, rollouts, runs, triggers
 
 _events = structlog.get_logger("penstock.alerts")
 _MOST_RUNS = 30
 _MOST_LOST = 2  # a process that died once is begun again, and that is all; twice is a pattern
-STANDING = frozenset({"intake", "retrain", "refused", "budget", "quarantine", "lost"})
+STANDING = frozenset({"intake", "retrain", "refused", "budget", "quarantine", "lost", "rollout", SLOWER})
 LOOK = "look"
 
 
@@ -35,8 +37,10 @@ def notice(workspace: Workspace, pipelines: Iterable[str], now: datetime) -> Non
     Raises:
         StoreError: The store is away.
     """
+    # How long work takes on this machine says nothing of the months that a rehearsal lives through.
+    read = standing if workspace.settings.is_replay else _standing_with_times
     for pipeline in pipelines:
-        _judge(_Asked(workspace, pipeline, now), standing, STANDING)
+        _judge(_Asked(workspace, pipeline, now), read, STANDING)
 
 
 def notice_look(workspace: Workspace, pipeline: str, parts: Mapping[str, str | None], now: datetime) -> None:
@@ -80,9 +84,13 @@ def _judge(asked: _Asked, read: Callable[[sa.Connection, str], list[Fact]], scop
 
 def standing(conn: sa.Connection, pipeline: str) -> list[Fact]:
     """Return what stands now and is worth hearing of."""
-    found = [_quarantine(conn, pipeline), _retrain(conn, pipeline), _lost(conn, pipeline)]
+    found = [_quarantine(conn, pipeline), _retrain(conn, pipeline), _lost(conn, pipeline), _rollout(conn, pipeline)]
     found.append(_budget(conn, pipeline) if not any(f is not None and f.kind == "budget" for f in found) else None)
     return [*_intakes(conn, pipeline), *(fact for fact in found if fact is not None)]
+
+
+def _standing_with_times(conn: sa.Connection, pipeline: str) -> list[Fact]:
+    return [*standing(conn, pipeline), *slower_facts(conn, pipeline)]
 
 
 def _intakes(conn: sa.Connection, pipeline: str) -> list[Fact]:
@@ -135,6 +143,20 @@ def _retrain(conn: sa.Connection, pipeline: str) -> Fact | None:
     evidence = {"cause": ended.name, "run": None if run is None else str(RunRef(run.id))}
     at = ended.finished_at or ended.decided_at
     return Fact(kind=kind, subject=pipeline, mark=str(ended.id), at=at, said=said, evidence=evidence)
+
+
+def _rollout(conn: sa.Connection, pipeline: str) -> Fact | None:
+    """Return that the newest candidate was taken back by what was found of it; a newer one ends that."""
+    newest = next(iter(rollouts.page(conn, pipeline, most=1)), None)
+    if newest is None or newest.state is not RolloutState.ROLLED_BACK or newest.finished_at is None:
+        return None
+    broken = [guard for guard in newest.figures.get("guards", []) if guard.get("is_broken")]
+    if not broken:  # a person did
+        return None
+    evidence = {"release": str(newest.ref), "stage": newest.stage_name, "guards": broken}
+    said = f"{newest.ref} was taken back at {newest.stage_name}: {newest.reason}"
+    at = newest.finished_at
+    return Fact(kind="rollout", subject=pipeline, mark=str(newest.id), at=at, said=said, evidence=evidence)
 
 
 def _lost(conn: sa.Connection, pipeline: str) -> Fact | None:

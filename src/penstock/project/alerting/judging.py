@@ -34,7 +34,7 @@ SOON_AGAIN = timedelta(days=1)  # the same for what no window found
 SILENT = timedelta(days=14)  # after which nobody looks any more, and an alert says nothing
 # Monitors for which a window without rows is no news of any kind: nothing was looked at.
 _NEEDS_ROWS = frozenset({"drift", "answers", "quality", "equality", "numeric", "service"})
-FACTS = ("intake", "retrain", "refused", "budget", "quarantine", "lost", "look")
+FACTS = ("intake", "retrain", "refused", "budget", "quarantine", "lost", "look", "slower")
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,8 @@ def _predictions(value: Any) -> Iterator[str]:
 def _suspects(case: Case, data: list[Came], went: tuple[Went, ...], beside: tuple[str, ...]) -> Iterator[str]:
     if case.found.follows is not None:
         yield f"it follows from {case.found.follows}, which was open at that time: penstock why {case.found.follows}"
+    if case.kind == "slower":
+        yield from _between(case.found.worst.evidence)
     for release in went:
         own = [change for change in release.changes if not change.startswith(("data:", "answers:"))]
         said = f"it changed {'; '.join(own[:3])}" if own else "only its data changed"
@@ -244,6 +246,17 @@ def _suspects(case: Case, data: list[Came], went: tuple[Went, ...], beside: tupl
     yield from (f"at the same time: {other}" for other in beside[:3])
     if not went and not any(came.changes or came.rows_quarantined for came in data) and case.found.follows is None:
         yield "no release, schema or contract changed here in that time: look at where the rows come from"
+
+
+def _between(evidence: dict[str, Any]) -> Iterator[str]:
+    """Return what lies between the last quick run and the first slow one."""
+    run, before, commits = evidence["run"], evidence["before"], str(evidence["commits"])
+    yield from (f"with {run}: {said}" for said in evidence["changed"])
+    if ".." in commits:
+        yield f"commits {commits}: git log {commits.partition(' ')[0]}"
+    elif commits:
+        yield f"both ran at commit {commits}"
+    yield f"all that differs: penstock diff {before} {run}"
 
 
 def example_commands(found: Why) -> list[str]:

@@ -29,6 +29,8 @@ _WHAT = {
     "quarantine": "it keeps failing and is in quarantine",
     "lost": "the process of a retrain keeps dying",
     "look": "looking after it does not work",
+    "rollout": "a candidate was taken back",
+    "slower": "it takes more than it did",
 }
 _NEXT = {
     "schema": "penstock why {ref}, then mend the source or the dataset function",
@@ -48,6 +50,8 @@ _NEXT = {
     "quarantine": "penstock runs, mend what fails, then penstock run {pipeline}",
     "lost": "penstock show {run}, then grant the step more memory in penstock.toml",
     "look": "penstock doctor, then penstock tick",
+    "rollout": "penstock rollouts {pipeline}, then penstock diff of the two releases",
+    "slower": "penstock why {ref}, then penstock show {run}",
 }
 
 

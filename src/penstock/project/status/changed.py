@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from penstock.core.states import RolloutState
 from penstock.project.status.facts import Facts
 from penstock.project.status.records import Answer, Line, answer, unknown
 from penstock.project.status.words import ago, counted
@@ -14,7 +15,7 @@ def changed(facts: Facts) -> Answer:
     """Return the answer."""
     if facts.release is None:
         return answer("changed", [unknown("there is no release", "a run whose checks pass makes one", "penstock run")])
-    return answer("changed", [*_live(facts), *_before(facts), *_events(facts)])
+    return answer("changed", [*_live(facts), *_rollout(facts), *_before(facts), *_events(facts)])
 
 
 def _live(facts: Facts) -> Iterator[Line]:
@@ -32,6 +33,20 @@ def _live(facts: Facts) -> Iterator[Line]:
     yield Line(verdict="fine", said=said, leads_to=f"penstock show {release.ref}", figures=figures)
 
 
+def _rollout(facts: Facts) -> Iterator[Line]:
+    found = facts.rollout
+    if found is None or facts.release is None or found.candidate < facts.release.version:
+        return
+    leads = f"penstock rollouts {found.pipeline}"
+    if found.is_open:
+        waits = f"waits for approval by {', '.join(found.lacking)}" if found.lacking else f"is at {found.stage_name}"
+        said = f"{found.ref} {waits}, since {ago(found.entered_at, facts.now).replace(' ago', '')}"
+        yield Line(verdict="said", said=said, leads_to=leads)
+    elif found.state is RolloutState.ROLLED_BACK and found.finished_at is not None:
+        said = f"{found.ref} was taken back at {found.stage_name} {ago(found.finished_at, facts.now)}: {found.reason}"
+        yield Line(verdict="said", said=said, leads_to=leads)
+
+
 def _before(facts: Facts) -> Iterator[Line]:
     older = [r for r in facts.releases if facts.release is None or r.version != facts.release.version][:_MOST]
     for release in older:
@@ -41,8 +56,8 @@ def _before(facts: Facts) -> Iterator[Line]:
         yield Line(verdict="said", said=said, leads_to=leads)
     if older:
         back = older[0].ref
-        said = f"back to {back}: serve it by name, which holds whatever is released meanwhile"
-        yield Line(verdict="said", said=said, leads_to=f"penstock serve {back}")
+        said = f"back to {back}: code, artifacts, checks and policy at once"
+        yield Line(verdict="said", said=said, leads_to=f"penstock rollback {back.pipeline} --to {back}")
 
 
 def _events(facts: Facts) -> Iterator[Line]:

@@ -11,11 +11,25 @@ from penstock.core.settings import LoopPolicy
 from penstock.project.showing import RunShown, show_run
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
-from penstock.store.ledger import alerts, causes, deliveries, events, recent, releases, runs, triggers, windows
+from penstock.store.ledger import (
+    alerts,
+    causes,
+    deliveries,
+    events,
+    evidence,
+    recent,
+    releases,
+    rollouts,
+    runs,
+    triggers,
+    windows,
+)
 from penstock.store.ledger.alerts import Alert
 from penstock.store.ledger.causes import Cause
 from penstock.store.ledger.events import Event
+from penstock.store.ledger.evidence import Evidence
 from penstock.store.ledger.releases import Release
+from penstock.store.ledger.rollouts import Rollout
 from penstock.store.ledger.runs import Run
 from penstock.store.ledger.windows import KeptWindow
 
@@ -48,6 +62,9 @@ class Facts:
         used: What runs used in the last thirty days.
         releases: The newest first.
         events: About the pipeline, newest first.
+        rollout: The newest one.
+        load: The newest load test of the live release.
+        drill: Its newest drill.
     """
 
     pipeline: str
@@ -73,6 +90,9 @@ class Facts:
     used: list[triggers.Used]
     releases: list[Release]
     events: list[Event]
+    rollout: Rollout | None
+    load: Evidence | None = None
+    drill: Evidence | None = None
 
     def of(self, prefix: str) -> dict[str, list[KeptWindow]]:
         """Return the windows of monitors whose name begins so."""
@@ -105,6 +125,9 @@ def read_facts(workspace: Workspace, pipeline: str, now: datetime) -> Facts:
             "used": triggers.used_since(conn, pipeline, since),
             "releases": releases.of_pipeline(conn, pipeline)[:_RELEASES],
             "events": events.page(conn, target=pipeline, limit=_EVENTS),
+            "rollout": next(iter(rollouts.page(conn, pipeline, most=1)), None),
+            "load": None if release is None else evidence.newest(conn, pipeline, "load", str(release.ref)),
+            "drill": None if release is None else evidence.newest(conn, pipeline, "drill", str(release.ref)),
         }
     manifest, damage, made_in = _evidence(workspace, release)
     grown = _grown(workspace, pipeline, manifest)

@@ -1,14 +1,18 @@
-"""Will it hold the load? Requests as they came, times beside what policy promises, and what nobody has measured."""
+"""Will it hold the load? Requests as they came, times beside what policy promises, and what it can take."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 
+from penstock.core.lazy import import_quickly
 from penstock.monitoring.findings import Kind
-from penstock.project.status.facts import Facts
+from penstock.project.status.facts import MONTH, Facts
 from penstock.project.status.records import Answer, Line, Verdict, answer, unknown
 from penstock.project.status.seen import lines_of, newest_with_rows
 from penstock.project.status.words import ago, counted, number
 from penstock.store.ledger.windows import KeptWindow
 
+# With less room than this over the busiest, the next busy minute may be too much.
+_TIGHT = 1.25
 _KINDS: frozenset[Kind] = frozenset({"latency", "fallbacks", "cost", "broken_feed"})
 
 
@@ -21,9 +25,80 @@ def load(facts: Facts) -> Answer:
     for name, seen in monitors.items():
         lines += _service(name.partition(":")[2], seen, facts)
     alarms = [line for line in lines_of(facts.of("service:"), _KINDS, facts) if line.verdict == "look"]
-    missing = "how much more it can take"
-    step = "ask a server of this release with a load tool (wrk, k6) until p99 breaks"
-    return answer("load", [*lines, *alarms, unknown(missing, step, f"penstock serve {facts.pipeline} --port 0")])
+    return answer("load", [*lines, *alarms, *_capacity(facts), *_drilled(facts)])
+
+
+def _capacity(facts: Facts) -> Iterator[Line]:
+    """Yield where the live release breaks, and when it will be asked for more than that."""
+    # What a load test consists of needs numpy, which is loaded only where there is one.
+    records = None if facts.load is None else import_quickly("penstock.project.capacity.records")
+    measured = None if facts.load is None or records is None else records.load_of(facts.load.figures)
+    if facts.load is None or measured is None:
+        missing = "how much more it can take"
+        yield unknown(missing, "measure it once", f"penstock load {facts.pipeline}{_slo(facts)}")
+        return
+    said = import_quickly("penstock.project.capacity.words").knee_said(measured).rstrip(".")
+    knee, peak = measured.knee.rate_per_s, _peak(facts, measured.busiest_per_s)
+    verdict: Verdict = "fine" if facts.load.passed else "look"
+    figures = {"knee_per_s": knee, "busiest_per_s": peak, "workers": measured.workers, "at": facts.load.at}
+    if knee is not None and peak:
+        said += f"; the busiest asked {number(peak)}, {number(knee / peak)} times that fit"
+        verdict = "look" if knee < peak * _TIGHT else verdict
+        figures["headroom"] = knee / peak
+    leads = f"penstock show {measured.release}"
+    yield Line(verdict=verdict, said=f"{said} ({ago(facts.load.at, facts.now)})", leads_to=leads, figures=figures)
+    if knee is not None:
+        yield from _runs_out(facts, knee, measured.peak_factor)
+
+
+def _runs_out(facts: Facts, knee_per_s: float, peak_factor: float | None) -> Iterator[Line]:
+    traffic = import_quickly("penstock.project.capacity.traffic")
+    days = [traffic.Day(day=day, requests=requests) for day, requests in _daily(facts)]
+    found = traffic.forecast(days, peak_factor or traffic.PEAK, knee_per_s)
+    if found is None:
+        return
+    is_near = found.at is not None and found.at <= facts.now.date() + MONTH
+    yield Line(
+        verdict="look" if is_near else "fine",
+        said=found.said,
+        leads_to=f"penstock load {facts.pipeline}{_slo(facts)}",
+        figures={"runs_out": found.at, "earliest": found.earliest, "grows_per_day": found.grows_per_day},
+    )
+
+
+def _daily(facts: Facts) -> list[tuple[date, int]]:
+    """Return the requests of whole days, from windows of the service, the oldest first."""
+    found: dict[date, int] = {}
+    for seen in facts.of("service:").values():
+        for window in seen:
+            found[window.start_at.date()] = found.get(window.start_at.date(), 0) + window.rows
+    return sorted((day, rows) for day, rows in found.items() if day < facts.now.date())
+
+
+def _peak(facts: Facts, measured_per_s: float | None) -> float | None:
+    """Return the busiest that is known: a minute of the log when the load was measured, or a whole window since."""
+    rates = [rate for seen in facts.of("service:").values() for rate in _rates(seen)]
+    known = [*rates, *([] if measured_per_s is None else [measured_per_s])]
+    return max(known, default=None)
+
+
+def _drilled(facts: Facts) -> Iterator[Line]:
+    if facts.drill is None:
+        return
+    drill = import_quickly("penstock.project.capacity.records").drill_of(facts.drill.figures)
+    if drill is None:
+        return
+    said = import_quickly("penstock.project.capacity.words").drill_said(drill)
+    yield Line(
+        verdict="fine" if facts.drill.passed else "look",
+        said=f"{said} ({ago(facts.drill.at, facts.now)})",
+        leads_to=f"penstock drill {drill.release}{_slo(facts)}",
+        figures={"at": facts.drill.at, "passed": facts.drill.passed},
+    )
+
+
+def _slo(facts: Facts) -> str:
+    return "" if facts.policy.slo else " --slo p99=50ms"
 
 
 def _service(serve: str, seen: Sequence[KeptWindow], facts: Facts) -> Iterator[Line]:

@@ -14,7 +14,7 @@ _MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Sum:
+class Sum:
     """Windows of one release put together: the mean, its interval, how many truths, over what time."""
 
     release: str
@@ -42,7 +42,7 @@ def _value(facts: Facts) -> tuple[float | None, list[Line]]:
     total: float | None = None
     for node in outcomes:
         seen = facts.windows.get(f"quality:{node.name}", [])
-        sums = list(_per_release(seen))
+        sums = list(per_release(seen))
         if not sums:
             lines.append(unknown(f"what {node.name!r} comes to", "its truth has to come", "penstock outcomes"))
             continue
@@ -53,7 +53,7 @@ def _value(facts: Facts) -> tuple[float | None, list[Line]]:
     return total, lines
 
 
-def _per_release(seen: Sequence[KeptWindow]) -> Iterator[_Sum]:
+def per_release(seen: Sequence[KeptWindow]) -> Iterator[Sum]:
     """Yield what windows came to per release, the release of the newest window first."""
     by_release: dict[str, list[tuple[float, float, int]]] = {}
     for window in seen:
@@ -64,7 +64,7 @@ def _per_release(seen: Sequence[KeptWindow]) -> Iterator[_Sum]:
         mean = sum(m * n for m, _, n in parts) / count
         # Windows hold different answers, so their variances add up.
         half = math.sqrt(sum((h * n) ** 2 for _, h, n in parts)) / count
-        yield _Sum(release, mean, half, count)
+        yield Sum(release, mean, half, count)
 
 
 def _levels(window: KeptWindow) -> Iterator[tuple[str, float, float, int]]:
@@ -81,7 +81,7 @@ def _levels(window: KeptWindow) -> Iterator[tuple[str, float, float, int]]:
             yield str(row.get("value", "")), mean, half, int(count)
 
 
-def _outcome(node: Node, one: _Sum, facts: Facts) -> Line:
+def _outcome(node: Node, one: Sum, facts: Facts) -> Line:
     said = (
         f"{node.name} of {one.release or 'all releases'}: {within(one.mean, one.mean - one.half, one.mean + one.half)}"
     )

@@ -16,7 +16,7 @@ from penstock.monitoring.findings import Finding, Window
 from penstock.monitoring.flat import profile_of
 from penstock.monitoring.profiles.profile import Profile
 from penstock.monitoring.ranges import out_of_range
-from penstock.monitoring.service import Served, cost_of, judge_service, served_profile
+from penstock.monitoring.service import Served, answer_ms, cost_of, judge_promise, judge_service, served_profile
 from penstock.project.watching.history import (
     Earlier,
     History,
@@ -30,7 +30,7 @@ from penstock.serving.predictions import tables
 from penstock.serving.predictions.reading import predictions_frame
 from penstock.serving.predictions.schemas import PREDICTIONS_SCHEMA
 from penstock.serving.predictions.typed import ANSWER, COLUMNS, typed_frame
-from penstock.store.ledger import releases
+from penstock.store.ledger import consumers, releases
 
 # Windows that are counted again when the next one closes: what was written late has them measured again.
 _COUNTED_AGAIN = 2
@@ -119,7 +119,7 @@ class _Serve:
     def _service(self, window: Window, sample: pl.DataFrame) -> Measured:
         if not window.rows:
             return self._measured("service", window, None, ())
-        columns = ("error", "fallback", "timings")
+        columns = ("error", "fallback", "timings", "consumer")
         is_whole = sample.height == window.rows
         rows = sample if is_whole else self._rows(window.start).select(columns).collect(engine="streaming")
         served = Served(start=window.start, profile=served_profile(rows.select(columns), sample))
@@ -128,8 +128,31 @@ class _Serve:
         policy = self._look.policy
         budget = self._look.false_alarms
         findings = judge_service(before, served, slo=policy.slo, false_alarms=budget, subject=self._name)
+        if self._look.workspace.settings.is_replay:  # how long this machine took says nothing about the pipeline
+            findings = [finding for finding in findings if finding.kind != "latency"]
+        findings += self._promises(rows, budget)
         findings += cost_of(served, price=policy.cost.prediction, subject=self._name)
         return self._measured("service", window, served.profile, tuple(findings))
+
+    def _promises(self, rows: pl.DataFrame, false_alarms: float) -> list[Finding]:
+        """Return whose own promise was broken, of the applications that are registered with one."""
+        with self._look.workspace.ledger.read() as conn:
+            known = [one for one in consumers.active(conn, self._look.pipeline) if one.promise.ms is not None]
+        if not known:
+            return []
+        timed = rows.select("consumer", ms=answer_ms(pl.col("timings")))
+        found: list[Finding] = []
+        for one in known:
+            own = timed.filter(pl.col("consumer") == one.name)["ms"]
+            found += judge_promise(
+                int((own > one.promise.ms).sum()),
+                own.len(),
+                limit_ms=one.promise.ms or 0.0,
+                percent=one.promise.percent,
+                false_alarms=false_alarms / len(known),
+                subject=f"{self._name}/{one.name}",
+            )
+        return found
 
     def _drifted(self, kind: str, window: Window, frame: pl.DataFrame | None) -> Measured:
         if frame is None or not frame.width:

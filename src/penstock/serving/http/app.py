@@ -12,9 +12,10 @@ from penstock.serving.http.requests import Heads
 from penstock.serving.limits import Limits
 from penstock.serving.messages import Permission, Reply, Request, Respond, Route, refusal
 from penstock.serving.observe.exchanges import Watcher, tell_refused, watching
-from penstock.serving.refusals import RequestError
+from penstock.serving.protocols.consumers import Consumers
+from penstock.serving.refusals import DeniedError, RequestError
 
-PERMISSIONS: frozenset[Permission] = frozenset({"read", "predict", "feedback"})
+PERMISSIONS: frozenset[Permission] = frozenset({"health", "read", "predict", "feedback"})
 _BODILESS = frozenset({"GET", "HEAD"})
 _UNKNOWN = Request("", "", {})
 _LONGEST_SHOWN = 256
@@ -33,6 +34,7 @@ class App:
         limits: Bounds on requests.
         refused: Told the status of each request that is refused.
         watchers: Told each request with its reply.
+        consumers: Tells who asks, and who may not; None lets everybody ask.
 
     Attributes:
         draining: The worker is about to leave; `/readyz` says so.
@@ -41,7 +43,7 @@ class App:
         InputError: A route declares a permission that does not exist.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what one app is put together from
         self,
         routes: Mapping[str, Route],
         release: str,
@@ -50,6 +52,7 @@ class App:
         limits: Limits,
         refused: Callable[[int], None] = lambda _status: None,
         watchers: Sequence[Watcher] = (),
+        consumers: Consumers | None = None,
     ) -> None:
         for path, route in routes.items():
             if route.permission not in PERMISSIONS:
@@ -61,9 +64,10 @@ class App:
         self._limits = limits
         self._refused = refused
         self._watchers = watchers
+        self._consumers = consumers
         own = {
-            "/healthz": Route(methods=frozenset({"GET"}), permission="read", handle=_say_up),
-            "/readyz": Route(methods=frozenset({"GET"}), permission="read", handle=self._say_ready),
+            "/healthz": Route(methods=frozenset({"GET"}), permission="health", handle=_say_up),
+            "/readyz": Route(methods=frozenset({"GET"}), permission="health", handle=self._say_ready),
         }
         self._routes: dict[str, Route] = {**routes, **own}
         # "/v2/*" stands for all below that has no route of its own.
@@ -97,6 +101,12 @@ class App:
 
     def answer(self, route: Route, request: Request, respond: Respond) -> None:
         """Answer an admitted request; never raises."""
+        if self._consumers is not None:  # here and not by the head alone: a head is read once, a key may be revoked
+            try:
+                request = self._consumers.admit(request, route.permission)
+            except DeniedError as error:
+                respond(self.refuse(error, request))
+                return
         if self._watchers:
             respond = watching(request, respond, self._watchers)
         try:
@@ -123,7 +133,8 @@ class App:
         route = self._routes.get(path)
         shape = self._shapes.get(_first(path)) if route is None else route.refuse
         self._refused(error.status)
-        return refusal(error) if shape is None else shape(error)
+        reply = refusal(error) if shape is None else shape(error)
+        return _with_advice(reply, error) if isinstance(error, DeniedError) else reply
 
     def busy(self) -> Reply:
         """Return the reply to a caller for whom there is no room."""
@@ -144,6 +155,8 @@ class App:
             raise _Said(self._wrong_method(route, path))
         if method not in _BODILESS and route.kinds:
             _check_kind(route, request)
+        if self._consumers is not None:
+            self._consumers.identify(request.headers, route.permission)  # before a body is read
         check_coding(request)
         if length > self._limits.body_bytes:
             raise too_large(self._limits)
@@ -185,6 +198,15 @@ class _Said(Exception):  # noqa: N818  # not an error: the head alone was enough
     def __init__(self, reply: Reply) -> None:
         super().__init__()
         self.reply = reply
+
+
+def _with_advice(reply: Reply, error: DeniedError) -> Reply:
+    """Say what HTTP says of callers who are denied: how to name themselves, or when to come again."""
+    if error.retry_after_s is not None:
+        header = (b"retry-after", str(error.retry_after_s).encode())
+    else:
+        header = (b"www-authenticate", b"Bearer")
+    return msgspec.structs.replace(reply, headers=(*reply.headers, header))
 
 
 def _check_kind(route: Route, request: Request) -> None:

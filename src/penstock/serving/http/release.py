@@ -1,5 +1,6 @@
 """The app of one release: the routes of every protocol and the pages, put together. Knows protocols by their routes."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -15,6 +16,7 @@ from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.plane.plane import Plane
 from penstock.serving.program.load import Program
 from penstock.serving.protocols import arrow, feedback, mlflow, typed
+from penstock.serving.protocols.consumers import Consumers
 
 
 def release_app(  # noqa: PLR0913  # what one app is put together from
@@ -26,6 +28,7 @@ def release_app(  # noqa: PLR0913  # what one app is put together from
     others: Mapping[str, Route],
     counters: Counters,
     watchers: Sequence[Watcher] = (),
+    consumers: Consumers | None = None,
 ) -> App:
     """Return the app of a release.
 
@@ -37,14 +40,18 @@ def release_app(  # noqa: PLR0913  # what one app is put together from
         others: Further routes, as those for feedback and metrics.
         counters: Where refusals are counted.
         watchers: Told each request with its reply.
+        consumers: Tells who asks, and who may not.
     """
+    make = functools.partial(
+        App, heads=heads, limits=limits, refused=counters.refused, watchers=watchers, consumers=consumers
+    )
     if plane is None:
-        return App({}, "", heads=heads, limits=limits, refused=counters.refused, watchers=watchers)
+        return make({}, "")
     named = typed.routes(plane, release)
     tables = arrow.routes(plane, release, named, limits=limits)
     routes = {**named, **tables, **mlflow.routes(plane, release, limits=limits), **others}
     pages = page_routes(plane.program, release, routes)
-    return App({**routes, **pages}, release, heads=heads, limits=limits, refused=counters.refused, watchers=watchers)
+    return make({**routes, **pages}, release)
 
 
 def page_routes(program: Program, release: str, routes: Mapping[str, Route]) -> dict[str, Route]:

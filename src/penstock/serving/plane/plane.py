@@ -11,10 +11,12 @@ import structlog
 
 from penstock.core.clock import Clock
 from penstock.serving.limits import Limits
+from penstock.serving.messages import Request, Respond
 from penstock.serving.observe.counters import Counters
 from penstock.serving.plane.calls import LATE, Outcome, call, timed_ns
 from penstock.serving.plane.lanes import Asked, Lane
 from penstock.serving.plane.questions import Answered, Question, Trouble
+from penstock.serving.plane.split import Aside, Exchange
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.serving.program.load import Program, ServeFunction, user_frames
 from penstock.serving.program.stand_ins.comparison import Comparison
@@ -38,6 +40,9 @@ class Plane:
         counters: What is counted.
         limits: Bounds on what waits and runs.
         clock: The time of predictions.
+
+    Attributes:
+        aside: What takes requests that another release is to answer, or to see; None while there is no such.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Plane:
         self._settled: list[tuple[Asked, Outcome]] = []
         self._comparison: Comparison | None = None
         self._exploring = 0.0
+        self.aside: Aside | None = None
         self._hear: Callable[[BaseException], None] | None = None
 
     def tell_errors_to(self, hear: Callable[[BaseException], None]) -> None:
@@ -74,6 +80,37 @@ class Plane:
             self._settle(asked, _SHED)
         else:
             lane.take(asked)
+
+    def answer(self, question: Question, done: Callable[[Answered], None], request: Request, respond: Respond) -> None:
+        """Answer a request as `ask` does, or have another release answer it while they share requests.
+
+        Args:
+            question: What the request asks.
+            done: Called with this release's answer.
+            request: Whole, to be handed on.
+            respond: Called with the reply of the other release.
+        """
+        aside = self.aside
+        if aside is None:
+            self.ask(question, done)
+            return
+        exchange = Exchange(request=request, respond=respond, otherwise=lambda: self.ask(question, done))
+        if not aside.take(question, _key_of(question).encode() or question.body, exchange):
+            self.ask(question, done)
+
+    def note_refused(self, function: str, variant: str) -> None:
+        """Keep that this release refused a request which the live one takes; nobody was answered by it."""
+        at = self._clock.now()
+        entry = LogEntry(
+            id=self._log.new_id(at),
+            at=at,
+            release=self.release,
+            serve=function,
+            fields=_NO_FIELDS,
+            error=RequestError.__qualname__,
+            variant=variant,
+        )
+        self._log.append([entry])
 
     def compare_with(self, comparison: Comparison) -> None:
         """Have a sample of the answers of faster equivalents compared with those of the original models."""
@@ -171,7 +208,7 @@ class Plane:
                     fallback=outcome.fallback,
                     error=None if first.error is None else _reason(first),
                     key=_key_of(question),
-                    variant=asked.variant,
+                    variant=asked.variant or question.caller.variant,
                     consumer=question.caller.consumer,
                     protocol=question.protocol,
                     count=question.count,

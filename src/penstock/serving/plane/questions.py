@@ -17,10 +17,12 @@ class Caller(msgspec.Struct, frozen=True):
     Attributes:
         consumer: The application, as it calls itself; "" when it does not say.
         traceparent: The W3C trace context header, b"" without one.
+        variant: What the log is to say of the answer: that a worker of the live release handed the request on, and why.
     """
 
     consumer: str = ""
     traceparent: bytes = b""
+    variant: str = ""
 
 
 NOBODY = Caller()

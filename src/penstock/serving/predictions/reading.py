@@ -21,6 +21,7 @@ from penstock.serving.predictions import schemas, tables
 from penstock.serving.predictions.compaction import Kept, kept_feedback, kept_predictions, taken_segments
 from penstock.serving.predictions.exploding import explode, prediction_of, predictions_of
 from penstock.serving.predictions.records import (
+    LOAD_CONSUMER,
     Damage,
     Frame,
     Prediction,
@@ -32,6 +33,7 @@ from penstock.serving.predictions.records import (
 
 _events = structlog.get_logger("penstock.serving")
 _ROWS_PER_FRAME = 20_000
+SHADOW = "shadow"  # the variant of answers that nobody heard
 
 
 def read_predictions(home: Path, pipeline: str) -> Iterator[Prediction]:
@@ -75,7 +77,13 @@ def find_prediction(home: Path, pipeline: str, prediction_id: str) -> Prediction
 
 
 def predictions_frame(
-    home: Path, pipeline: str, *, since: datetime | None = None, until: datetime | None = None
+    home: Path,
+    pipeline: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    with_shadow: bool = False,
+    with_load: bool = False,
 ) -> pl.LazyFrame:
     """Return the predictions of a pipeline as a frame, fields and answers as JSON text.
 
@@ -84,13 +92,29 @@ def predictions_frame(
         pipeline: Whose.
         since: Only those asked at this time or later, UTC.
         until: Only those asked before this time, UTC.
+        with_shadow: Also the answers of a candidate that nobody heard.
+        with_load: Also those that a load test asked of a server of users: no user was answered by them.
 
     Returns:
         The columns of `schemas.PREDICTIONS_SCHEMA`. What is in the lake is scanned when the frame is collected, and may
         be larger than memory; what is not compacted yet is held.
     """
     kept = kept_predictions(home, pipeline)
-    return _whole(home, pipeline, kept, span=(since, until), schema=schemas.PREDICTIONS_SCHEMA)
+    found = _whole(home, pipeline, kept, span=(since, until), schema=schemas.PREDICTIONS_SCHEMA)
+    found = found if with_load else found.filter(pl.col("consumer").ne_missing(LOAD_CONSUMER))
+    return found if with_shadow else found.filter(pl.col("variant").ne_missing(SHADOW))
+
+
+def kept_state(home: Path, pipeline: str) -> tuple[pl.LazyFrame | None, frozenset[str]]:
+    """Return the predictions that are in the lake, None where none are, and the names of the segments they came from.
+
+    Within `tables.reading`, all other segments are there to be read.
+    """
+    version = tables.table_of(home, pipeline, tables.PREDICTIONS).latest()
+    if version is None:
+        return None, frozenset()
+    scan = tables.table_of(home, pipeline, tables.PREDICTIONS).scan(version)
+    return _with_columns(scan, schemas.PREDICTIONS_SCHEMA), frozenset(taken_segments(version))
 
 
 def feedback_frame(home: Path, pipeline: str, *, is_history: bool = False) -> pl.LazyFrame:

@@ -19,6 +19,8 @@ import msgspec
 from penstock.core.errors import InputError
 from penstock.core.records import Record
 
+# The application by which load tests ask: what they are answered is nobody's prediction.
+LOAD_CONSUMER = "penstock-load"
 _MAGIC = b"PSP"
 _PLAIN = b"PSP1"
 _WITH_ROWS = b"PSP2"
@@ -122,6 +124,12 @@ class Frame(msgspec.Struct, frozen=True):
     attached: bytes | None
     at: int = 0
 
+    @property
+    def end(self) -> int:
+        """Offset behind it."""
+        rows = 0 if self.attached is None else _LENGTH.size + len(self.attached)
+        return self.at + _HEAD.size + len(self.json) + rows
+
 
 class Damage(msgspec.Struct, frozen=True):
     """Bytes of a segment that are no good frame.
@@ -199,13 +207,13 @@ def read_frames(path: Path) -> Iterator[Frame | Damage]:
         yield from frames_of(file.fileno(), seed_of(path.name))
 
 
-def frames_of(descriptor: int, seed: int) -> Iterator[Frame | Damage]:
-    """Yield what an open segment holds; see `read_frames`."""
+def frames_of(descriptor: int, seed: int, start: int = 0) -> Iterator[Frame | Damage]:
+    """Yield what an open segment holds from an offset on; see `read_frames`."""
     size = os.fstat(descriptor).st_size
-    if size == 0:
+    if size <= start:
         return
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as data:
-        place = 0
+        place = start
         while place < len(data):
             payload = _payload_at(data, place, seed)
             if payload is not None:

@@ -67,6 +67,7 @@ class Segments:
         """
         with self._lock:
             if self._file >= 0:
+                faults.point("prediction_before_sync")
                 os.fdatasync(self._file)
 
     def close(self) -> None:

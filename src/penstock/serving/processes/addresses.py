@@ -14,7 +14,7 @@ class Addresses:
     """Holds a server's addresses from its start to its end, whatever becomes of its workers.
 
     Args:
-        host: A loopback name.
+        host: A loopback name; any other where every caller needs a key.
         port: For HTTP; 0 takes any free one.
         grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
 
@@ -24,14 +24,14 @@ class Addresses:
         grpc: Host and port, "127.0.0.1:8001"; None for no gRPC.
 
     Raises:
-        InputError: The host is not a loopback one, or a port is taken.
+        InputError: The host is not a loopback one and no key is needed, or a port is taken.
     """
 
-    def __init__(self, host: str, port: int, grpc_port: int | None) -> None:
-        if host not in LOOPBACK_NAMES:
+    def __init__(self, host: str, port: int, grpc_port: int | None, *, require_key: bool = False) -> None:
+        if host not in LOOPBACK_NAMES and not require_key:
             raise InputError(
-                f"Serving on {host!r} is refused: callers are not authenticated yet.",
-                hint="serve on 127.0.0.1 and put a proxy that authenticates in front",
+                f"Serving on {host!r} is refused: callers need no key.",
+                hint="say require_key = true under [PIPELINE.serve] in penstock.toml, or serve on 127.0.0.1",
             )
         host = "127.0.0.1" if host == "localhost" else host
         shown = f"[{host}]" if ":" in host else host

@@ -22,12 +22,16 @@ from penstock.serving.observe.counters import Counters, Worker
 from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.observe.otel import Telemetry
 from penstock.serving.plane.plane import Plane
+from penstock.serving.plane.split import Split
 from penstock.serving.predictions.feedback import FeedbackLog
 from penstock.serving.predictions.log import PredictionLog
+from penstock.serving.processes.relay import Relay
+from penstock.serving.processes.sidedoor import SideDoor
 from penstock.serving.processes.workers import WorkerEnds, WorkerOptions
 from penstock.serving.program.load import Program
 from penstock.serving.program.stand_ins.comparison import Comparison
 from penstock.serving.protocols import feedback
+from penstock.serving.protocols.consumers import Consumers
 from penstock.serving.protocols.oip import routes as oip
 from penstock.serving.protocols.oip.rpc import serve_grpc
 
@@ -72,6 +76,8 @@ class Answering:
                 program, self._release, log=self._log, counters=self._counters, limits=self._limits, clock=clock
             )
             self._plane.explore(options.explore)
+        self._relay: Relay | None = None
+        self._consumers = None if options.admission is None else Consumers(options.admission)
         self._access = _access_log(options, ends)
         self._telemetry: Telemetry | None = None
         if options.otel is not None:
@@ -81,6 +87,17 @@ class Answering:
         """Have a sample of the answers of faster equivalents compared with those of the original models."""
         if self._plane is not None:
             self._plane.compare_with(comparison)
+
+    def share(self, split: Split | None) -> None:
+        """Hand a share of the requests on to another release from now on; None for none. Called on the event loop."""
+        if self._plane is None:
+            return
+        before, self._relay = self._relay, None if split is None else Relay(split)
+        self._plane.aside = self._relay
+        if self._relay is not None:
+            self._relay.open()
+        if before is not None:
+            before.close()
 
     def warm_up(self) -> None:
         """Answer the release's examples, so that the first caller does not wait for what is made on first use."""
@@ -106,8 +123,11 @@ class Answering:
             others=self._routes(),
             counters=self._counters,
             watchers=self._watchers(),
+            consumers=self._consumers,
         )
-        connections = Connections(app, self._limits)
+        connections: Connections | SideDoor = Connections(app, self._limits)
+        if self._options.side is not None and self._plane is not None:
+            connections = SideDoor(app, Path(self._options.side), self._plane.note_refused, self._limits.drain_s)
         beating = asyncio.create_task(self._beat(connections))
         try:
             grpc = await self._serve_grpc()
@@ -135,7 +155,7 @@ class Answering:
         }
 
     async def _serve_grpc(self) -> "GrpcServer | None":
-        if self._plane is None or self._options.grpc is None:
+        if self._plane is None or self._options.grpc is None or self._options.side is not None:
             return None
         try:
             return await serve_grpc(
@@ -143,16 +163,19 @@ class Answering:
                 self._release,
                 listen=self._options.grpc,
                 limits=self._limits,
+                authorize=None if self._consumers is None else self._consumers.admit_metadata,
                 watchers=self._watchers(),
             )
         except OSError as error:
             raise InputError(f"{error}.", hint="choose another port with --grpc-port") from error
 
-    async def _beat(self, connections: Connections) -> None:
+    async def _beat(self, connections: Connections | SideDoor) -> None:
         while True:
             self._counters.put(metrics.CONNECTIONS, connections.count)
             self._counters.put(metrics.WAITING, 0 if self._plane is None else self._plane.held)
             self._note()
+            if self._consumers is not None:
+                self._consumers.refresh()
             await asyncio.sleep(_BEAT_S)
 
     def _note(self) -> None:
@@ -163,6 +186,7 @@ class Answering:
         self._counters.add(metrics.FEEDBACK, count)
 
     def _close(self) -> None:
+        self.share(None)
         if self._plane is not None:
             self._plane.close()
         self._log.close()

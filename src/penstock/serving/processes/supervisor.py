@@ -23,13 +23,16 @@ from penstock.serving.processes.addresses import Addresses
 from penstock.serving.processes.companions import CompactorOptions, Companion
 from penstock.serving.processes.hangs import HangWatch
 from penstock.serving.processes.restarts import Restarts
+from penstock.serving.processes.sides import Beside, Side, SideOrder
 from penstock.serving.processes.spares import Spares
 from penstock.serving.processes.workers import Ground, Status, WorkerOptions, WorkerProcess, refusal_error
+from penstock.serving.protocols.consumers import Admission
 
 _TICK_S = 0.05
 _SETTLED_S = 0.3
 _COMPACT_AFTER_S = 5.0
 _COMPACT_S = 10.0
+_COMPANION_S = 5.0
 _COMPACTOR = "penstock.serving.processes.compactor"
 _events = structlog.get_logger("penstock.serving")
 
@@ -49,10 +52,14 @@ class ServeOptions:
     Attributes:
         home: The project's store; workers read `blobs/` and write `predictions/` and `code/` in it.
         current_release: Asked every `poll_s`; None while there is no release.
+        beside: Asked together with it: the release that is to answer, or to see, a share of the requests.
+        on_unfit: Called once with a release that was to stand beside the live one and cannot be served, and why.
+        companions: Further processes beside the workers: module and its argument.
         port: 0 takes any free one.
         grpc_port: For gRPC; 0 takes any free one, None is for no gRPC.
         policy: How long predictions are kept.
         explore: Share of questions that the fallback answers to learn, 0 to 1.
+        admission: Which applications may ask; None lets everybody, from this host alone.
         names: Host names beside the loopback names under which callers may ask.
         spares: Processes that wait to replace a worker that dies.
         access_log: File for a line per request, "-" for standard output; None for none.
@@ -65,12 +72,16 @@ class ServeOptions:
     pipeline: str
     home: Path
     current_release: Callable[[], LiveRelease | None]
+    beside: Callable[[], Beside | None] = lambda: None
+    on_unfit: Callable[[ReleaseRef, str], None] = lambda _ref, _why: None
+    companions: tuple[tuple[str, str], ...] = ()
     host: str = "127.0.0.1"
     port: int = 8000
     grpc_port: int | None = None
     workers: int = 1
     policy: ServePolicy = field(default_factory=ServePolicy)
     explore: float = 0.0
+    admission: Admission | None = None
     poll_s: float = 0.5
     names: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -126,7 +137,12 @@ class Supervisor:
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
-        self._addresses = Addresses(options.host, options.port, options.grpc_port)
+        self._addresses = Addresses(
+            options.host,
+            options.port,
+            options.grpc_port,
+            require_key=options.admission is not None and options.admission.require_key,
+        )
         self.url = self._addresses.url
         self._counters = ServerCounters(options.home)
         # A copy: in a worker, standard output itself is for what users print.
@@ -147,6 +163,14 @@ class Supervisor:
             is_terminal=options.is_terminal,
         )
         self._compactor = Companion(_COMPACTOR, msgspec.json.encode(compacting).decode())
+        self._companions = [Companion(module, argument) for module, argument in options.companions]
+        self._side = Side(
+            self._start_side,
+            load_s=options.limits.load_s,
+            died=self._fold_dead,
+            unfit=options.on_unfit,
+        )
+        self._beside: Beside | None = None
         self._answering_s: float | None = None
         self._live: _Generation | None = None
         self._coming: _Generation | None = None
@@ -170,6 +194,11 @@ class Supervisor:
     def spare_pids(self) -> list[int]:
         """Process ids of the processes that wait to replace a worker."""
         return self._spares.pids
+
+    @property
+    def side_pids(self) -> list[int]:
+        """Process ids of the workers that hold the release beside the live one, and answer."""
+        return self._side.pids
 
     @property
     def compactor_pid(self) -> int | None:
@@ -197,10 +226,11 @@ class Supervisor:
                 self._look_for_release()
                 self._advance_coming()
                 self._mend_live()
+                self._share()
                 self._end_hung()
                 self._reap()
                 self._keep_spares()
-                self._keep_compactor()
+                self._keep_companions()
                 stop.wait(_TICK_S)
         finally:
             self._end_all()
@@ -208,10 +238,10 @@ class Supervisor:
     def _look_for_release(self) -> None:
         now = time.monotonic()
         if now < self._next_look_s or self._coming is not None:
-            return
+            return  # what stands beside stays until the new release answers: it may be the same
         self._next_look_s = now + self._options.poll_s
         try:
-            release = self._options.current_release()
+            release, beside = self._options.current_release(), self._options.beside()
         except PenstockError as error:  # the ledger may be locked or away for a while; what is loaded goes on
             if self._live is None:
                 raise
@@ -220,6 +250,8 @@ class Supervisor:
             self._look_failed = True
             return
         self._look_failed = False
+        if self._side.ref is None or release is None or self._side.ref != release.ref:
+            self._beside = beside
         if release == self._refused and release is not None:
             return
         if self._live is None or (release is not None and release != self._live.release):
@@ -286,14 +318,35 @@ class Supervisor:
         if not coming.is_rollback:  # else what was given up stays refused, and there is nothing to go back to
             self._before, self._refused = before.release, None
         self._counters.note(swaps=1)
+        self._beside = None
         self._retire(before.workers)
+
+    def _share(self) -> None:
+        """Keep the release that stands beside the live one, and tell the live workers whom it answers."""
+        live, count = self._live, self._options.workers
+        if live is None:
+            return
+        self._retire(self._side.keep(self._beside, workers=count, first_slot=count))
+        split = self._side.split
+        for worker in live.workers:
+            if worker.state == "ready":
+                worker.share(split)
+
+    def _start_side(self, order: SideOrder) -> WorkerProcess:
+        release = LiveRelease(order.beside.ref, order.beside.manifest)
+        return self._start(release, order.slot, side=order.socket)
+
+    def _fold_dead(self, worker: WorkerProcess) -> None:
+        self._counters.fold(worker.counters)
+        self._counters.note(restarts=1)
+        _events.error("side_worker_died", pid=worker.pid, code=worker.process.poll(), release=worker.options.release)
 
     def _refuse(self, coming: _Generation, status: Status) -> None:
         self._coming = None
         self._retire(coming.workers)
         if self._live is None:
             raise refusal_error(status)
-        self._refused = coming.release
+        self._refused, self._beside = coming.release, None
         self._counters.note(refused=1)
         _events.error(
             "release_refused", release=coming.name, kept=self._live.name, code=status.code, message=status.message
@@ -356,7 +409,10 @@ class Supervisor:
                 worker.kill()
 
     def _start_worker(self, generation: _Generation, slot: int) -> WorkerProcess:
-        release, options = generation.release, self._options
+        return self._start(generation.release, slot)
+
+    def _start(self, release: LiveRelease | None, slot: int, *, side: str | None = None) -> WorkerProcess:
+        options = self._options
         worker = self._spares.take()
         worker.load(
             WorkerOptions(
@@ -372,6 +428,8 @@ class Supervisor:
                 access_log=options.access_log,
                 otel=options.otel,
                 explore=options.explore,
+                side=side,
+                admission=options.admission if side is None else None,  # who hands a request on has seen to it
             )
         )
         return worker
@@ -387,9 +445,13 @@ class Supervisor:
         if time.monotonic() - max(worker.ready_s or 0.0 for worker in live.workers) > _SETTLED_S:
             self._spares.keep(self._options.spares)
 
-    def _keep_compactor(self) -> None:
+    def _keep_companions(self) -> None:
+        if self._answering_s is None:
+            return
+        for companion in self._companions:
+            companion.keep()
         # No hurry: a server that has just begun has better things to do.
-        if self._answering_s is not None and time.monotonic() - self._answering_s > _COMPACT_AFTER_S:
+        if time.monotonic() - self._answering_s > _COMPACT_AFTER_S:
             self._compactor.keep()
 
     def _retire(self, workers: list[WorkerProcess]) -> None:
@@ -414,6 +476,10 @@ class Supervisor:
         for generation in (self._live, self._coming):
             if generation is not None:
                 self._retire(generation.workers)
+        self._retire(self._side.end())
+        for companion in self._companions:
+            companion.leave()
+            companion.end(_COMPANION_S)
         for worker, deadline_s in self._leaving:
             worker.end(deadline_s - time.monotonic())
         self._leaving = []

@@ -15,7 +15,9 @@ import socket
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import structlog
@@ -26,6 +28,7 @@ from penstock.core.settings import ServePolicy
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
 from penstock.serving.observe.events import log_events
+from penstock.serving.plane.split import Split
 from penstock.serving.processes.answering import Answering
 from penstock.serving.processes.workers import Status, WorkerEnds, WorkerOptions
 from penstock.serving.program.load import load_program
@@ -48,7 +51,8 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.freeze()
     _tell(ends, Status(state="spare"))
-    options = _wait_for_order(ends)
+    orders = os.fdopen(ends.order_fd, "rb")
+    options = _wait_for_order(orders)
     if options is None:
         return 0
     lifeline.drain_s = options.limits.drain_s
@@ -59,7 +63,7 @@ def main(arguments: list[str]) -> int:
         gc.collect()
         gc.freeze()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(answering, ready, ends))
+            runner.run(_serve(answering, ready, ends, orders))
     except PenstockError as error:
         _tell(ends, Status(state="refused", code=error.code, message=error.message, hint=error.hint))
         return 3
@@ -72,10 +76,9 @@ def main(arguments: list[str]) -> int:
     os._exit(0)
 
 
-def _wait_for_order(ends: WorkerEnds) -> WorkerOptions | None:
+def _wait_for_order(orders: BinaryIO) -> WorkerOptions | None:
     """Return what to load; None when the supervisor is gone."""
-    with os.fdopen(ends.order_fd, "rb") as order:
-        line = order.readline()
+    line = orders.readline()
     return msgspec.json.decode(line, type=WorkerOptions) if line.endswith(b"\n") else None
 
 
@@ -130,10 +133,17 @@ def _load(options: WorkerOptions, ends: WorkerEnds) -> tuple[Answering, Status]:
     return answering, ready
 
 
-async def _serve(answering: Answering, ready: Status, ends: WorkerEnds) -> None:
-    leave = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
+async def _serve(answering: Answering, ready: Status, ends: WorkerEnds, orders: BinaryIO) -> None:
+    leave, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, leave.set)
+    threading.Thread(target=_follow_orders, args=(orders, loop, answering), name="orders", daemon=True).start()
     await answering.serve(socket.socket(fileno=ends.listen_fd), leave, lambda: _tell(ends, ready))
+
+
+def _follow_orders(orders: BinaryIO, loop: asyncio.AbstractEventLoop, answering: Answering) -> None:
+    for line in orders:  # it ends when the supervisor has closed its end, or is gone
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(answering.share, msgspec.json.decode(line, type=Split | None))
 
 
 def _tell(ends: WorkerEnds, status: Status) -> None:

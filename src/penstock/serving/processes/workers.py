@@ -15,6 +15,8 @@ import msgspec
 from penstock.core.errors import PenstockError, StepError
 from penstock.core.records import Record
 from penstock.serving.limits import Limits
+from penstock.serving.plane.split import Split
+from penstock.serving.protocols.consumers import Admission
 
 State = Literal["spare", "loading", "ready", "refused", "dead"]
 
@@ -24,7 +26,8 @@ class WorkerEnds(Record, frozen=True, kw_only=True):
 
     Attributes:
         listen_fd: The shared listening socket.
-        order_fd: Where it is told what to load, a `WorkerOptions` in one line.
+        order_fd: Where it is told what to load, a `WorkerOptions` in one line, and then how to share requests with
+            another release, a `Split` or null per line.
         status_fd: Where it says how it gets on, a `Status` per line.
         lifeline_fd: Closed by the kernel when the supervisor is gone.
         libraries: Installed modules that a release has needed, to be imported before it is asked for.
@@ -54,6 +57,8 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
         access_log: File for a line per request, "-" for what `access_fd` leads to; None for none.
         otel: URL of an OpenTelemetry collector; None for none.
         explore: Share of questions that the fallback answers to learn, 0 to 1.
+        side: Path of the Unix socket of a worker that answers what others hand on to it; None for one that callers ask.
+        admission: Which applications may ask; None lets everybody.
     """
 
     pipeline: str
@@ -68,6 +73,8 @@ class WorkerOptions(Record, frozen=True, kw_only=True):
     access_log: str | None = None
     otel: str | None = None
     explore: float = 0.0
+    side: str | None = None
+    admission: Admission | None = None
 
 
 class Status(Record, frozen=True, kw_only=True):
@@ -145,6 +152,7 @@ class WorkerProcess:
         self._options: WorkerOptions | None = None
         self._said = b""
         self._told_to_leave = False
+        self._told_split: Split | None = None
 
     @property
     def pid(self) -> int:
@@ -168,10 +176,18 @@ class WorkerProcess:
         self._options = options
         self.started_s = time.monotonic()
         self.state = "loading"
-        with contextlib.suppress(BrokenPipeError):  # it has died; the next look finds that
-            os.write(self._order_fd, msgspec.json.encode(options) + b"\n")
-        os.close(self._order_fd)
-        self._order_fd = -1
+        self._order(msgspec.json.encode(options))
+
+    def share(self, split: Split | None) -> None:
+        """Tell a worker how it shares requests with another release; told the same again, it is left alone."""
+        if split != self._told_split:
+            self._told_split = split
+            self._order(msgspec.json.encode(split))
+
+    def _order(self, line: bytes) -> None:
+        if self._order_fd >= 0:
+            with contextlib.suppress(BrokenPipeError):  # it has died; the next look finds that
+                os.write(self._order_fd, line + b"\n")
 
     def poll(self) -> None:
         """Hear what the worker said and notice whether it lives."""

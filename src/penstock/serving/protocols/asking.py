@@ -25,7 +25,7 @@ def asking(plane: Plane, wire: Wire, function: ServeFunction) -> Handler:
         def tell(answered: Answered) -> None:
             respond(wire.write(answered, function, request))
 
-        plane.ask(question, tell)
+        plane.answer(question, tell, request, respond)
 
     return handle
 
@@ -38,7 +38,7 @@ def caller_of(request: Request) -> Caller:
     """
     headers = request.headers
     consumer, trace = headers.get(b"x-penstock-consumer"), headers.get(b"traceparent")
-    if consumer is None and trace is None:
+    if consumer is None and trace is None and not request.variant:
         return NOBODY
     if consumer is not None and not _CONSUMER_NAME.fullmatch(consumer):
         raise RequestError(
@@ -47,7 +47,7 @@ def caller_of(request: Request) -> Caller:
             reason="bad_consumer",
             hint="use up to 128 letters, digits, '.', '_' and '-'",
         )
-    return Caller(consumer=(consumer or b"").decode(), traceparent=trace or b"")
+    return Caller(consumer=(consumer or b"").decode(), traceparent=trace or b"", variant=request.variant)
 
 
 def id_headers(answered: Answered) -> tuple[Header, ...]:

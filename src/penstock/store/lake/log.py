@@ -4,6 +4,7 @@ The log is the truth; whatever the ledger says about datasets is derived from it
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,16 +63,22 @@ class Facts(Record, frozen=True, kw_only=True):
 
 def commit_paths(directory: Path) -> list[Path]:
     """Return the commits of a table, newest first; empty when there is no table."""
-    log = directory / "_delta_log"
-    if not log.is_dir():
+    return [directory / "_delta_log" / name for name in _commit_names(directory)]
+
+
+def _commit_names(directory: Path) -> list[str]:
+    # Names and no paths: most look at the newest commit alone, and paths cost twenty times as much to sort.
+    try:
+        with os.scandir(directory / "_delta_log") as entries:
+            return sorted((entry.name for entry in entries if _COMMIT.fullmatch(entry.name)), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted((path for path in log.iterdir() if _COMMIT.fullmatch(path.name)), reverse=True)
 
 
 def facts_newest_first(directory: Path) -> Iterator[Facts]:
     """Yield the facts of each commit that has some, newest first; commits of other tools are passed over."""
-    for path in commit_paths(directory):
-        facts = _read_facts(path)
+    for name in _commit_names(directory):
+        facts = _read_facts(directory / "_delta_log" / name)
         if facts is not None:
             yield facts
 
@@ -124,7 +131,7 @@ def commit(
         pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     )
     actions: list[AddAction | RemoveAction] = [_add(part, changes_data=changes_data) for part in add]
-    if commit_paths(directory):
+    if _commit_names(directory):
         table = DeltaTable(directory)
         known = {field.name for field in table.schema().fields}
         if grown := [field for field in delta_schema.fields if field.name not in known]:

@@ -52,8 +52,10 @@ def settings_of(plan: Plan, name: ArmName, *, root: Path, folder: Path) -> Setti
 def _policy(policy: LoopPolicy, name: ArmName) -> LoopPolicy:
     if name == "never":
         return msgspec.structs.replace(policy, schedule=None, retrain_on=(), upstream=())
-    if name == "daily":
-        return msgspec.structs.replace(policy, schedule=_MIDNIGHT, timezone="UTC", retrain_on=(), upstream=())
+    if name == "daily":  # nothing is weighed, so how its models age need not be learned
+        economics = msgspec.structs.replace(policy.economics, weigh=False)
+        daily = {"schedule": _MIDNIGHT, "timezone": "UTC", "retrain_on": (), "upstream": ()}
+        return msgspec.structs.replace(policy, economics=economics, **daily)
     return policy
 
 

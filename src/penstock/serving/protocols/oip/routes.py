@@ -164,7 +164,11 @@ def _infer(plane: Plane, model: Model, limits: Limits) -> Route:
 
     def handle(request: Request, respond: Respond) -> None:
         question, inferred = wire.read_inferred(request, model.function)
-        plane.ask(question, lambda answered: respond(write_reply(answered, model, inferred)))
+
+        def tell(answered: Answered) -> None:
+            respond(write_reply(answered, model, inferred))
+
+        plane.answer(question, tell, request, respond)
 
     return Route(methods=frozenset({"POST"}), permission="predict", handle=handle, kinds=_ANY_BODY, refuse=wire.refuse)
 

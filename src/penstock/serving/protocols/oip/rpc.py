@@ -28,7 +28,7 @@ async def serve_grpc(
         release: Its reference, "movies@3".
         listen: Host and port, "127.0.0.1:8001"; workers of one server share it.
         limits: Bounds on messages, metadata, calls at once and silence.
-        authorize: Raises RequestError for callers whose metadata does not allow "read" or "predict".
+        authorize: Returns a call's metadata with the name of who asks; raises RequestError for who may not.
         watchers: Are told of each call, as of requests over HTTP.
 
     Raises:

@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock.serving.limits import Limits
-from penstock.serving.messages import Reply, Request, Respond
+from penstock.serving.messages import Permission, Reply, Request, Respond
 from penstock.serving.observe.exchanges import Watcher, watching
 from penstock.serving.plane.plane import Plane
 from penstock.serving.plane.questions import Answered, Question, Trouble
@@ -50,9 +50,11 @@ _STATUSES: dict[grpc.StatusCode, int] = {code: status for status, code in _CODES
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
+_HEALTH = frozenset({"ServerLive", "ServerReady"})
+
 Metadata = Mapping[str, str]
-# Raises RequestError 401 or 403 for callers whose metadata does not allow this permission.
-Authorize = Callable[[Metadata, str], None]
+# Returns the metadata with the name of who asks; RequestError 401 or 429 for callers who may not, or not now.
+Authorize = Callable[[Metadata, Permission], Metadata]
 
 
 class _RefusedError(Exception):
@@ -226,7 +228,9 @@ def _methods(
         "RepositoryIndex": (service.repository_index, pb.RepositoryIndexRequest),
     }
     found = {
-        name: _unary(_reading(method, authorize), kind, _Watching(name, watchers))
+        name: _unary(
+            _reading(method, authorize, "health" if name in _HEALTH else "read"), kind, _Watching(name, watchers)
+        )
         for name, (method, kind) in plain.items()
     }
     infer = _inferring(service, authorize)
@@ -325,10 +329,10 @@ async def _guarded(answer: Answer, request: Any, context: grpc.aio.ServicerConte
         raise _RefusedError(grpc.StatusCode.INTERNAL, "The server failed on this request.") from error
 
 
-def _reading(method: Callable[[Any], Any], authorize: Authorize | None) -> Answer:
+def _reading(method: Callable[[Any], Any], authorize: Authorize | None, permission: Permission) -> Answer:
     async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
         if authorize is not None:
-            authorize(_metadata(context), "read")
+            authorize(_metadata(context), permission)
         return method(request)
 
     return answer
@@ -336,9 +340,9 @@ def _reading(method: Callable[[Any], Any], authorize: Authorize | None) -> Answe
 
 def _inferring(service: InferenceService, authorize: Authorize | None) -> Answer:
     async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        metadata = _metadata(context)
+        metadata: Metadata = _metadata(context)
         if authorize is not None:
-            authorize(metadata, "predict")
+            metadata = authorize(metadata, "predict")
         answered, reply = await service.model_infer(request, metadata)
         context.set_trailing_metadata((("x-penstock-prediction-id", answered.prediction_id),))
         return reply

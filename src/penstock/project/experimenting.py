@@ -1,0 +1,307 @@
+"""What a person does with experiments: plan, start, look, stop; verdicts go to the ledger, with evidence."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from penstock.core.errors import InputError, NotFoundError
+from penstock.core.records import Record
+from penstock.core.refs import ReleaseRef, parse_name, parse_ref
+from penstock.core.settings import parse_duration
+from penstock.core.states import ExperimentState
+from penstock.pipeline.graph import Graph, Node
+from penstock.project.exposures import LOGGED, Span, seen_so_far, usual_of
+from penstock.project.moving import find_release, person
+from penstock.project.workspace import Workspace, read_manifest
+from penstock.releases.experiments.decide import Decision, Look, Verdict, Wait, decide
+from penstock.releases.experiments.plan import FALLBACK, MARGIN, Arm, Metric, Plan, Wanted, Wishes, make_plan
+from penstock.releases.experiments.words import plan_words, verdict_of
+from penstock.store.ledger import events, evidence, experiments, releases
+
+_HISTORY_DAYS = 28
+
+
+class Asked(Record, frozen=True, kw_only=True):
+    """What a person asks for, as written.
+
+    Attributes:
+        arms: "movies@3", "fallback"; the first is the control.
+        shares: Of all keys; equal parts when empty.
+        outcome: What decides; the only outcome when None.
+        guards: "conversion" or "conversion=0.05", with the loss that is put up with.
+        effect: The least difference to be found; None takes what `days` can find.
+        days: How long it may take.
+    """
+
+    name: str
+    arms: tuple[str, ...]
+    shares: tuple[float, ...] = ()
+    outcome: str | None = None
+    metrics: tuple[str, ...] = ()
+    guards: tuple[tuple[str, float | None], ...] = ()
+    effect: Wanted | None = None
+    days: float | None = None
+    alpha: float = 0.05
+    span: str = "1d"
+    history_days: float = _HISTORY_DAYS
+
+
+class Planned(Record, frozen=True, kw_only=True):
+    """A plan, and itself in words."""
+
+    pipeline: str
+    plan: Plan
+    said: tuple[str, ...]
+
+
+class Standing(Record, frozen=True, kw_only=True):
+    """How an experiment stands.
+
+    Attributes:
+        said: In a sentence.
+        verdict: What it decided; None while it waits.
+        look: What was seen at this look; None while it is planned.
+        days_left: Until it ends at the latest.
+    """
+
+    pipeline: str
+    name: str
+    state: ExperimentState
+    started_at: datetime
+    said: str
+    plan: Plan
+    verdict: Verdict | None = None
+    look: Look | None = None
+    days_left: float | None = None
+    crossed: int = 0
+    without_key: int = 0
+
+
+def plan_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Planned:
+    """Return the plan for an experiment; nothing is kept.
+
+    Raises:
+        InputError: What is asked for cannot be planned, or the history says nothing about the outcome.
+        NotFoundError: There is no such release or outcome.
+    """
+    name = parse_name(asked.name, what="name of an experiment")
+    graph = _graph(pipeline, asked.arms, workspace)
+    outcome = _outcome(graph, asked.outcome)
+    span_s = parse_duration(asked.span)
+    now = workspace.clock.now()
+    guards = tuple(_metric(graph, guard, MARGIN if margin is None else margin) for guard, margin in asked.guards)
+    span = Span(since=now - timedelta(days=asked.history_days), until=now, length_s=span_s)
+    usual = usual_of(workspace, pipeline, span, outcome=_metric(graph, outcome.name), guards=guards)
+    if not usual.new_keys:
+        raise InputError(
+            f"No request to {pipeline!r} in the last {asked.history_days:g} d has a key.",
+            hint="serve it first; the key is the field that a dataset of the pipeline is keyed by",
+        )
+    shares = asked.shares or tuple(1 / len(asked.arms) for _ in asked.arms)
+    if len(shares) != len(asked.arms):
+        raise InputError(f"{len(asked.arms)} arms have {len(shares)} shares.", hint="give one share per arm")
+    wishes = Wishes(
+        name=name,
+        arms=tuple(Arm(name=arm, share=share) for arm, share in zip(asked.arms, shares, strict=True)),
+        outcome=_metric(graph, outcome.name),
+        metrics=tuple(_metric(graph, metric) for metric in asked.metrics),
+        guards=guards,
+        effect=asked.effect,
+        days=asked.days,
+        alpha=asked.alpha,
+        span_s=span_s,
+        within_s=_within_s(outcome),
+        value=_value(outcome),
+        cost=workspace.settings.policy(pipeline).cost.prediction,
+    )
+    plan = make_plan(wishes, usual, salt=f"{pipeline}/{name}")
+    return Planned(pipeline=pipeline, plan=plan, said=tuple(plan_words(plan)))
+
+
+def start_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Planned:
+    """Plan an experiment, keep the plan, and begin to split by it.
+
+    Raises:
+        InputError: It cannot be planned, its name is taken, or another is open.
+        NotFoundError: There is no such release or outcome.
+    """
+    planned = plan_experiment(pipeline, asked, workspace)
+    arms: list[dict[str, Any]] = msgspec.to_builtins(planned.plan.arms)
+    with workspace.ledger.write() as conn:
+        added = experiments.add(conn, pipeline, planned.plan.name, arms=arms, plan=msgspec.to_builtins(planned.plan))
+        experiments.change(conn, added, ExperimentState.RUNNING)
+        _tell(conn, f"{pipeline}/{planned.plan.name}", "started", {"arms": arms})
+    return planned
+
+
+def look_at_experiment(pipeline: str, name: str | None, workspace: Workspace) -> Standing:
+    """Return how an experiment stands; one that can be decided now is, and its verdict is kept.
+
+    Raises:
+        NotFoundError: There is no such experiment.
+    """
+    found = _find(pipeline, name, workspace)
+    plan = msgspec.convert(found.plan, Plan)
+    if found.state is not ExperimentState.RUNNING:
+        return _kept(found, plan)
+    now = workspace.clock.now()
+    seen = seen_so_far(workspace, pipeline, plan, started_at=found.started_at, now=now)
+    decision = decide(plan, seen, now)
+    if isinstance(decision, Decision):
+        return _conclude(found, plan, verdict_of(plan, decision, seen, now), workspace)
+    return msgspec.structs.replace(_standing(found, plan, decision), crossed=seen.crossed, without_key=seen.without_key)
+
+
+def stop_experiment(pipeline: str, name: str | None, workspace: Workspace, *, reason: str = "") -> Standing:
+    """End an experiment before it decides; what was seen by then is kept.
+
+    Raises:
+        NotFoundError: There is no such experiment.
+        InputError: It has ended already.
+    """
+    found = _find(pipeline, name, workspace)
+    if found.state not in {ExperimentState.PLANNED, ExperimentState.RUNNING}:
+        raise InputError(f"Experiment {found.name!r} is {found.state.value} already.", hint="there is nothing to stop")
+    plan = msgspec.convert(found.plan, Plan)
+    now = workspace.clock.now()
+    seen = seen_so_far(workspace, pipeline, plan, started_at=found.started_at, now=now)
+    decision = Decision(kind="stopped", winner=None, because=reason)
+    return _conclude(found, plan, verdict_of(plan, decision, seen, now), workspace)
+
+
+def list_experiments(pipeline: str, workspace: Workspace) -> list[Standing]:
+    """Return the experiments of a pipeline as they are recorded, newest first; nothing is looked at anew."""
+    with workspace.ledger.read() as conn:
+        found = experiments.of_pipeline(conn, pipeline)
+    return [_kept(one, msgspec.convert(one.plan, Plan)) for one in found]
+
+
+def _conclude(found: experiments.Experiment, plan: Plan, verdict: Verdict, workspace: Workspace) -> Standing:
+    after = ExperimentState.STOPPED if verdict.kind == "stopped" else ExperimentState.DECIDED
+    said: dict[str, Any] = msgspec.to_builtins(verdict)
+    with workspace.ledger.write() as conn:
+        current = experiments.get(conn, found.pipeline, found.name)
+        if current.state is not found.state:  # somebody else looked at the same moment
+            return _kept(current, plan)
+        done = experiments.change(conn, current, after, verdict=said)
+        for arm in plan.arms:
+            if arm.name != FALLBACK:
+                evidence.add(conn, _evidence(found, plan, verdict, arm.name))
+        _tell(conn, f"{found.pipeline}/{found.name}", after.value, {"winner": verdict.winner, "said": verdict.said})
+    return _kept(done, plan)
+
+
+def _evidence(found: experiments.Experiment, plan: Plan, verdict: Verdict, arm: str) -> evidence.NewEvidence:
+    passed = None if verdict.winner is None else arm == verdict.winner
+    figures = {
+        "experiment": found.name,
+        "outcome": plan.outcome.name,
+        "control": plan.control.name,
+        "kind": verdict.kind,
+        "winner": verdict.winner,
+        "said": verdict.said,
+        "units": verdict.look.units.get(arm, 0),
+        "days": verdict.look.days,
+        "effects": [e for e in msgspec.to_builtins(verdict.look.effects) if arm in {e["arm"], e["over"]}],
+        "per_month": verdict.per_month,
+    }
+    by = f"experiment {found.name}"
+    return evidence.NewEvidence(
+        pipeline=found.pipeline, subject=arm, kind="verdict", by=by, passed=passed, figures=figures
+    )
+
+
+def _kept(found: experiments.Experiment, plan: Plan) -> Standing:
+    if found.verdict is None:
+        said = f"{found.state.value} since {found.started_at:%Y-%m-%d %H:%M} UTC"
+        return _bare(found, plan, said)
+    verdict = msgspec.convert(found.verdict, Verdict)
+    return msgspec.structs.replace(_bare(found, plan, verdict.said), verdict=verdict, look=verdict.look)
+
+
+def _standing(found: experiments.Experiment, plan: Plan, wait: Wait) -> Standing:
+    return msgspec.structs.replace(_bare(found, plan, wait.because), look=wait.look, days_left=wait.days_left)
+
+
+def _bare(found: experiments.Experiment, plan: Plan, said: str) -> Standing:
+    return Standing(
+        pipeline=found.pipeline,
+        name=found.name,
+        state=found.state,
+        started_at=found.started_at,
+        said=said,
+        plan=plan,
+    )
+
+
+def _find(pipeline: str, name: str | None, workspace: Workspace) -> experiments.Experiment:
+    with workspace.ledger.read() as conn:
+        if name is not None:
+            return experiments.get(conn, pipeline, name)
+        known = experiments.of_pipeline(conn, pipeline)
+    if not known:
+        raise NotFoundError(
+            f"Pipeline {pipeline!r} has no experiment.", hint="begin one: penstock experiment start --help"
+        )
+    return known[0]
+
+
+def _tell(conn: sa.Connection, target: str, verb: str, details: dict[str, Any]) -> None:
+    events.append(conn, actor=person(), action=f"experiment.{verb}", target=target, details=details)
+
+
+def _graph(pipeline: str, arms: Sequence[str], workspace: Workspace) -> Graph:
+    """Return the graph of the control, after all arms are known to be there."""
+    graphs: list[Graph] = []
+    for arm in arms:
+        if arm == FALLBACK:
+            continue
+        ref = parse_ref(arm)
+        if not isinstance(ref, ReleaseRef) or ref.pipeline != pipeline:
+            raise InputError(
+                f"{arm!r} is no release of {pipeline!r}.", hint=f"write an arm as {pipeline}@3 or {FALLBACK}"
+            )
+        with workspace.ledger.read() as conn:
+            found = releases.get(conn, ref)
+        graphs.append(read_manifest(found.manifest_digest, workspace).graph)
+    if FALLBACK in arms and not any(node.role == "fallback" for graph in graphs for node in graph.nodes):
+        raise NotFoundError(f"{pipeline!r} has no fallback.", hint="declare one with @pipeline.fallback(...)")
+    if graphs:
+        return graphs[0]
+    live = find_release(pipeline, workspace)
+    return read_manifest(live.manifest_digest, workspace).graph
+
+
+def _outcome(graph: Graph, name: str | None) -> Node:
+    known = [node for node in graph.nodes if node.role == "outcome"]
+    found = [node for node in known if name in {None, node.name}]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(node.name for node in known)
+    if not known:
+        hint = "declare @pipeline.outcome(within=..., value=...), then run"
+        raise NotFoundError(f"Pipeline {graph.pipeline!r} has no outcome.", hint=hint)
+    if name is None:
+        raise InputError("It is not clear which outcome decides.", hint=f"give --outcome, one of {names}")
+    raise NotFoundError(f"Pipeline {graph.pipeline!r} has no outcome {name!r}.", hint=f"it has {names}")
+
+
+def _metric(graph: Graph, name: str, margin: float | None = None) -> Metric:
+    if name in LOGGED:
+        return Metric(name=name, higher_is_better=False, margin=margin)
+    node = _outcome(graph, name)
+    is_good = (_value(node) or 0.0) >= 0
+    return Metric(name=name, higher_is_better=is_good, waits=node.options.get("within") is not None, margin=margin)
+
+
+def _within_s(node: Node) -> float:
+    within = node.options.get("within")
+    return parse_duration(within) if isinstance(within, str) else 0.0
+
+
+def _value(node: Node) -> float | None:
+    value = node.options.get("value")
+    return float(value) if isinstance(value, int | float) else None
