@@ -198,6 +198,8 @@ def _print_examples(console: Console, found: Replay) -> None:
 
 def _size_text(size: Size) -> str:
     parts = [_KINDS.get(size.kind, size.kind)]
+    if size.kind in {"number", "category", "shape"} and size.where[:1] not in {(), ("answer",)}:
+        parts[0] += f" at {size.where[0]}{' and elsewhere' if len(size.where) > 1 else ''}"
     if size.items:
         parts.append(f"{100 * size.items:.0f} % not in both")
     if size.moved:
