@@ -99,7 +99,7 @@ def against_peers(folder: Path, pairs: int, limit_s: float) -> None:
                 _write_pair(Path(scratch), f"{name}-{seed:03d}", kind, seed)
         print(f"\nPairs of 10,000 rows, {pairs} of each kind: any column alarmed when nothing changed; the shifted"
               " column alarmed, 0.25 spreads:\n\n| judge | independent | wobbling | found, indep. | found, wobbling |"
-              " s per pair |\n|---|---|---|---|---|---|")  # fmt: skip
+              " CPU s per pair |\n|---|---|---|---|---|---|")  # fmt: skip
         print(_line("Penstock, 1 % budget", _of_ours(Path(scratch)), ""), flush=True)
         for name, judge in PLAIN.items():
             print(

@@ -37,7 +37,7 @@ def test_what_is_wrong_is_said_with_the_next_action(shop: Project) -> None:
 
 def test_ctrl_c_leaves_what_is_done_and_the_same_command_goes_on(shop: Project) -> None:
     """Exit code 130; the next start answers the rest, in order."""
-    count = 400_000
+    count = 1_500_000
     pl.DataFrame({"item": ["tea", "milk"] * (count // 2)}).write_parquet(shop.root / "many.parquet")
     words = [*COMMAND, "batch", "shop", "--in", "many.parquet", "--out", "many", "--workers", "1"]
     with subprocess.Popen(words, cwd=shop.root, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:

@@ -1,6 +1,7 @@
 """An experiment from its plan to its verdict: a real project, answers as workers log them, time played by the test."""
 
 import json
+import math
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from penstock.releases.experiments.plan import Wanted
 from penstock.serving.plane.split import arm_of
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.store.ledger import events, evidence, windows
+from penstock.worker.tick import look_after
 from project_folder import Project
 
 FLOW = """
@@ -131,6 +133,12 @@ class World:
         with self.project.opened(self.clock) as workspace:
             join_outcomes("flow@1", workspace, now=self.now)
 
+    def looked_after(self) -> Standing:
+        """Have the worker do what is due; return what is recorded then, looking at nothing anew."""
+        with self.project.opened(self.clock) as workspace:
+            assert not look_after(workspace, "flow", self.now, is_again=True).problems
+            return list_experiments("flow", workspace)[0]
+
     def look(self) -> Standing:
         self.join()
         with self.project.opened(self.clock) as workspace:
@@ -226,6 +234,22 @@ def _show_worth(world: World) -> None:
     told = world.project.command("worth", "flow")
     assert "flow@2   0.795 (" in told.stdout, told.stderr
     assert "In 1 of 1 experiments the arm that was better offline won." in told.stdout
+
+
+def test_the_worker_decides_when_nobody_looks(world: World) -> None:
+    """L5: a tick joins the truth, looks at the experiment that runs, and records what is decided."""
+    for _ in range(HISTORY_DAYS):
+        world.day()
+    world.join()
+    with world.project.opened(world.clock) as workspace:
+        plan = start_experiment("flow", ASKED, workspace).plan
+    assert world.looked_after().state is ExperimentState.RUNNING
+    for _ in range(math.ceil(plan.longest_days) + 1):
+        world.day(salt=plan.salt)
+    found = world.looked_after()
+    assert found.state is ExperimentState.DECIDED
+    assert found.verdict is not None
+    assert found.verdict.winner == "flow@2"
 
 
 def test_a_key_is_measured_whole_or_not_at_all(world: World) -> None:

@@ -155,13 +155,22 @@ def misbehave(project: Project, mode: str) -> None:
     (project.root / ".penstock" / "mode").write_text(mode, encoding="utf-8")
 
 
-def start_again(project: Project, *, at: str) -> None:
+def answers(url: str, release: str) -> bool:
+    """Whether a server answers everybody by one release: so many of a share of 30 % are among forty."""
+    return all(
+        httpx.post(f"{url}/shop/quick", json={"user_id": user}, timeout=30).json()["release"] == release
+        for user in range(40)
+    )
+
+
+def start_again(project: Project, url: str, *, at: str) -> None:
     """Have shop@2 begin again, with nothing against it yet, and hold it at a stage: only guards end that."""
     with project.opened() as workspace:
         with workspace.ledger.read() as conn:
             live = releases.live(conn, "shop")
         if live is not None and live.version > 1:
             moves.roll_back("shop", workspace, to="shop@1")
+        wait_until("shop@1 does not answer again", lambda: answers(url, "shop@1"))
         moves.promote("shop@2", workspace)
         moves.split("shop", at, workspace)
 
@@ -184,7 +193,7 @@ def test_a_canary_that_goes_bad_is_taken_back_by_itself(
     Nobody but those it answered sees it, and where it has no answer the live release gives one.
     """
     misbehave(shop, "")
-    start_again(shop, at="30%")
+    start_again(shop, url, at="30%")
     with asked(url, path) as replies:
         wait_until("nobody was answered by the canary", lambda: any(r["release"] == "shop@2" for _, r in replies))
         misbehave(shop, mode)
@@ -207,7 +216,7 @@ def test_a_canary_that_goes_bad_is_taken_back_by_itself(
 def test_what_was_taken_back_is_an_alert(shop: Project, url: str) -> None:
     """M5, L7: people hear of a candidate that was taken back, with the evidence; by a tick, as of everything else."""
     misbehave(shop, "")
-    start_again(shop, at="30%")
+    start_again(shop, url, at="30%")
     with asked(url, "/shop/offer") as replies:
         wait_until("nobody was answered by the canary", lambda: any(r["release"] == "shop@2" for _, r in replies))
         misbehave(shop, "errors")
@@ -223,7 +232,7 @@ def test_what_was_taken_back_is_an_alert(shop: Project, url: str) -> None:
 def test_a_candidate_that_dies_is_rescued_and_taken_back(shop: Project, url: str) -> None:
     """Fault 28, 29: workers of a canary that crash cost nobody an answer, and end its rollout."""
     misbehave(shop, "")
-    start_again(shop, at="30%")
+    start_again(shop, url, at="30%")
     with asked(url, "/shop/offer") as replies:
         wait_until("nobody was answered by the canary", lambda: any(r["release"] == "shop@2" for _, r in replies))
         misbehave(shop, "crash")
@@ -237,7 +246,7 @@ def test_a_candidate_that_dies_is_rescued_and_taken_back(shop: Project, url: str
 def test_a_shadow_is_seen_by_nobody(shop: Project, url: str) -> None:
     """L6: a shadow answers what everybody asks, its answers are kept apart, and one that fails never gets a user."""
     misbehave(shop, "errors")
-    start_again(shop, at="shadow")
+    start_again(shop, url, at="shadow")
     with asked(url, "/shop/offer") as replies:
         wait_until("it was not taken back", lambda: not state_of(shop).is_open)
     ended = state_of(shop)
@@ -253,7 +262,7 @@ def test_a_shadow_is_seen_by_nobody(shop: Project, url: str) -> None:
 def test_people_pause_split_and_take_back(shop: Project, url: str) -> None:
     """L5: a share is set by hand and held, a paused rollout goes on when it is told to, a rollback ends it."""
     misbehave(shop, "")
-    start_again(shop, at="shadow")
+    start_again(shop, url, at="shadow")
 
     def said(*words: str, code: int = 0) -> dict[str, Any]:
         done = subprocess.run([*COMMAND, *words, "--json"], cwd=shop.root, capture_output=True, text=True, check=False)
@@ -278,7 +287,7 @@ def test_people_pause_split_and_take_back(shop: Project, url: str) -> None:
 def test_a_guardian_that_begins_late_knows_the_same(shop: Project, url: str) -> None:
     """A tick, or a server that was started again, reads the stage from the log and makes the same move."""
     misbehave(shop, "")
-    start_again(shop, at="50%")
+    start_again(shop, url, at="50%")
     with shop.opened() as workspace:
         with asked(url, "/shop/offer") as replies:
             wait_until("half are not answered", lambda: sum(r["release"] == "shop@2" for _, r in replies) > 60)
@@ -286,6 +295,7 @@ def test_a_guardian_that_begins_late_knows_the_same(shop: Project, url: str) -> 
         first = state_of(shop)
         with asked(url, "/shop/offer") as replies:
             wait_until("it did not go live", lambda: not state_of(shop).is_open)
+            assert state_of(shop).state == "done", state_of(shop)
             wait_until("it does not answer everybody", lambda: all(r["release"] == "shop@2" for _, r in replies[-60:]))
         assert Counter(status for status, _ in replies) == {200: len(replies)}
         assert state_of(shop).state == "done"

@@ -211,7 +211,7 @@ def test_a_silent_connection_is_closed(server: Server) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::"])  # noqa: S104  # these must be refused
 def test_an_address_others_can_reach_is_refused(home: Path, host: str) -> None:
     """Where callers need no key, only this machine may ask."""
-    with pytest.raises(InputError, match="callers need no key"):
+    with pytest.raises(InputError, match="callers are not authenticated"):
         start(ServeOptions(pipeline="movies", home=home, current_release=lambda: None, host=host, port=0))
 
 

@@ -243,7 +243,7 @@ def test_changed_tells_releases_and_the_way_back(sight: Project, tmp_path: Path)
     assert verdict == "fine"
     assert "sight@2 is live since 2 h by r2 (manual)" in lines
     assert _line(lines, "sight@1, made 26 h ago by r1")["leads_to"] == "penstock diff sight@1 sight@2"
-    assert _line(lines, "back to sight@1")["leads_to"] == "penstock serve sight@1"
+    assert _line(lines, "back to sight@1")["leads_to"] == "penstock rollback sight --to sight@1"
 
 
 def test_a_damaged_release_is_told(sight: Project, tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ class Block:
         return found[1] if found else ""
 
     @property
+    def code(self) -> int:
+        """The exit code that its commands end with: `run exit=3`, or 0."""
+        return next((int(word.removeprefix("exit=")) for word in self.info.split() if word.startswith("exit=")), 0)
+
+    @property
     def is_runnable(self) -> bool:
         return bool(self.title) or (self.language == "console" and "run" in self.info.split())
 
@@ -121,11 +126,11 @@ class Reader:
 
     def follow(self, block: Block) -> None:
         for command, expected in commands(block.text):
-            said = self.do(command)
+            said = self.do(command, block.code)
             missing = [line for line in expected if not is_in(self.here(line), said)]
             assert not missing, f"after `{command}` no line holds {missing[0]!r}:\n{said}"
 
-    def do(self, command: str) -> str:
+    def do(self, command: str, code: int) -> str:
         command = self.here(command)
         if command.endswith("&"):
             return self.start(command.removesuffix("&"))
@@ -133,7 +138,7 @@ class Reader:
             return self.ask(shlex.split(command))
         # The docs are ours, and what a reader types goes through a shell.
         done = subprocess.run(command, shell=True, check=False, capture_output=True, **self.around())  # noqa: S602
-        assert done.returncode == 0, f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        assert done.returncode == code, f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return str(done.stdout)
 
     def start(self, command: str) -> str:

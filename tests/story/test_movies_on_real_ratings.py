@@ -72,6 +72,18 @@ class Journey:
         self.told[purpose] = json.loads(done.stdout)
         return self.told[purpose]
 
+    def promote(self, release: str) -> None:
+        """Have a candidate go live as its policy asks: approved by product, and without waiting for people to ask."""
+        early = self.project.command("promote", release)
+        assert early.returncode == 3, early.stdout
+        assert f"penstock approve {release} --as product" in early.stderr
+        for words in (
+            ("approve", release, "--as", "product", "--reason", "the new titles look right"),
+            ("promote", release, "--to", "100%", "--reason", "nobody asks yet"),
+        ):
+            done = self.project.command(*words)
+            assert done.returncode == 0, done.stderr
+
     def manifest(self, purpose: str) -> Manifest:
         """Return everything that a run of the journey used and made."""
         number = int(self.told[purpose]["run"].removeprefix("r"))
@@ -108,6 +120,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     made.run("first", "-p", "recommender.weeks=6")
     made.feed(newest)
     made.run("second")
+    made.promote("movies@2")
     made.run("again")
     return made
 

@@ -78,8 +78,8 @@ def experiment(
     Exit codes: 0 done, 2 no such thing or wrong input, 4 the store failed.
 
     Example:
-        penstock experiment plan movies --name ranking --arms movies@3,movies@4 --outcome watched --effect 5%
-        penstock experiment start movies --name ranking --arms movies@3,movies@4 --outcome watched --effect 5%
+        penstock experiment plan movies --name ranking --arms movies@3,movies@4 --effect 5%
+        penstock experiment start movies --name ranking --arms movies@3,movies@4 --effect 5%
         penstock experiment status movies
         penstock experiment stop movies --reason "movies@4 shows the wrong posters"
     """

@@ -57,7 +57,7 @@ def plan_capacity(
 
     Example:
         penstock plan-capacity movies
-        penstock plan-capacity movies --consumer api --rate 200/s --rows one --applications 3 --latency p99=50ms --check
+        penstock plan-capacity movies --consumer api --rate 200/s --applications 3 --check
     """
     log_events(is_terminal=sys.stderr.isatty())
     given = {

@@ -18,6 +18,8 @@ ERRORS = 0.005
 NOT_FINITE = 0.001
 FALLBACKS = 0.01
 TIMES = 1.5
+# Below this an answer is fast enough: the way there takes as long, and a new process is colder than an old one.
+FAST_US = 1000
 LATE = 0.02
 SPREADS = 1.0
 _MOST_FEATURES = 12
@@ -35,7 +37,7 @@ class Tally(msgspec.Struct, kw_only=True):
         not_finite: Errors because the answer held NaN or an infinity.
         fallbacks: Answers of the fallback.
         late: Answers that took longer than the promise.
-        log_us: Moments of the logarithm of the microseconds that an answer took.
+        log_us: Moments of the logarithm of the microseconds that an answer took, at least `FAST_US`.
         features: Moments of numbers in the answers, by function and name: "offer price", "recommend first.score".
         distinct: Digests of answers, as many as tell that there are several.
         truth: Moments of what became of the answers, by what is said of them; more is better.
@@ -106,7 +108,7 @@ def tally_of(answers: list[Answer], *, promise_us: float | None = None) -> Tally
         found.not_finite += one.error == "AnswerError"
         found.fallbacks += one.fallback
         found.late += promise_us is not None and one.answer_us > promise_us
-        times.append(math.log(max(one.answer_us, 1)))
+        times.append(math.log(max(one.answer_us, FAST_US)))
         if one.error is None and not one.fallback:
             if len(found.distinct) < _MOST_DISTINCT:
                 found.distinct.add(hash(one.answer))
@@ -225,7 +227,8 @@ def _time(base: Moments, candidate: Moments, alpha: float) -> Guard | None:
     return Guard(
         name="time",
         is_broken=found.low > math.log(TIMES),
-        said=f"it takes {ours:.2f} ms for an answer, {times:.1f} times the live release's {theirs:.2f} ms",
+        said=f"it takes {ours:.2f} ms for an answer, {times:.1f} times the live release's {theirs:.2f} ms, "
+        f"where less than {FAST_US / 1000:g} ms counts as that",
         base=theirs,
         candidate=ours,
         low=found.low,

@@ -165,6 +165,13 @@ def look_at_experiment(pipeline: str, name: str | None, workspace: Workspace) ->
     return msgspec.structs.replace(standing, crossed=seen.crossed, without_key=seen.without_key)
 
 
+def look_at_running(pipeline: str, workspace: Workspace) -> Standing | None:
+    """Return how the experiment that is under way stands, decided where that can be; None without one."""
+    with workspace.ledger.read() as conn:
+        found = experiments.open_of(conn, pipeline)
+    return None if found is None else look_at_experiment(pipeline, found.name, workspace)
+
+
 def stop_experiment(pipeline: str, name: str | None, workspace: Workspace, *, reason: str = "") -> Standing:
     """End an experiment before it decides; what was seen by then is kept.
 

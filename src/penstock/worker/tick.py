@@ -20,6 +20,7 @@ from penstock.core.records import Record
 from penstock.engine.stopping import CancelledRunError
 from penstock.pipeline.graph import Graph
 from penstock.project.alerting import deliver, notice, notice_look
+from penstock.project.experimenting import look_at_running
 from penstock.project.intake import is_intake_due, take_in
 from penstock.project.outcomes import join_outcomes
 from penstock.project.rollout.guardian import Guardian
@@ -190,6 +191,7 @@ _PARTS = {
     "_join": "joining truth",
     "_watch": "looking at windows",
     "_roll_out": "looking at the rollout",
+    "_experiment": "looking at the experiment",
 }
 
 
@@ -203,7 +205,8 @@ class _Looking:
     def look(self, *, is_again: bool) -> Looks:
         found: dict[str, Any] = {}
         is_due = is_again or is_intake_due(self._name, self._workspace, self._now)
-        parts = [self._compact, *([self._take_in, self._join] if is_due else []), self._watch, self._roll_out]
+        joined = [self._take_in, self._join, self._experiment] if is_due else []
+        parts = [self._compact, *joined, self._watch, self._roll_out]
         told: dict[str, str | None] = {}
         for part in parts:
             self._renew()
@@ -217,6 +220,10 @@ class _Looking:
                 told[_PARTS[part.__name__]] = error.message
         notice_look(self._workspace, self._name, told, self._now)
         return Looks(pipeline=self._name, problems=tuple(self._problems), **found)
+
+    def _experiment(self) -> dict[str, Any]:
+        look_at_running(self._name, self._workspace)
+        return {}
 
     def _roll_out(self) -> dict[str, Any]:
         guardian = Guardian(self._workspace, self._name)

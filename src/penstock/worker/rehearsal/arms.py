@@ -16,6 +16,7 @@ from penstock.worker.rehearsal.records import ArmName, Plan, arm_home
 
 SOURCE = "source"
 _MIDNIGHT = "0 0 * * *"
+_AT_ONCE = {"rollout": (), "approvals": (), "require": ()}
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class SetClock:
 def settings_of(plan: Plan, name: ArmName, *, root: Path, folder: Path) -> Settings:
     """Return the settings of an arm: those of the project, with a store of its own and the arm's policy.
 
+    Its releases go live at once: between two ticks nobody asks a candidate, and nobody is there to approve.
+
     Raises:
         InputError: `penstock.toml` is not usable.
     """
@@ -45,7 +48,7 @@ def settings_of(plan: Plan, name: ArmName, *, root: Path, folder: Path) -> Setti
         home=home,
         ledger_url=f"sqlite:///{home / 'ledger.db'}",
         is_replay=True,
-        policies={plan.pipeline: msgspec.structs.replace(_policy(policy, name), params=params)},
+        policies={plan.pipeline: _policy(msgspec.structs.replace(policy, params=params, **_AT_ONCE), name)},
     )
 
 
