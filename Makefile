@@ -53,7 +53,7 @@ rehearse-loop-kills: $(VENV)/.test  ## A rehearsal of twelve weeks, killed two h
 check-plan: $(VENV)/.test  ## A capacity plan against a measured run, within 20 %; for a machine that does nothing else.
 	PENSTOCK_LONG=1 $(BIN)/python -m pytest tests/integration/test_capacity.py -k checked -q -s -p no:randomly
 
-soak: $(VENV)/.test  ## A server for an hour at full speed with flat memory, and 200 releases swapped under load.
+soak: $(VENV)/.test  ## A server for an hour at full speed with flat memory, and 100 releases swapped in a million requests.
 	PENSTOCK_LONG=1 PENSTOCK_SOAK_S=3600 $(BIN)/python -m pytest tests/integration/test_serving_endurance.py -q -s -p no:randomly
 
 serve-on-ray: $(VENV)/.test  ## Copies on a cluster, a node killed, a release that does not load; the tests leave the last out.
