@@ -1,7 +1,7 @@
 """What a server does for long and under strain: many swaps, a soak, a thousand idle callers, a store that is away.
 
-Twenty swaps and twenty seconds of soak by default; 100 swaps in a million requests with PENSTOCK_LONG=1, an hour with PENSTOCK_SOAK_S=3600
-(`make soak`).
+Twenty swaps and twenty seconds of soak by default; 100 swaps in a million requests with PENSTOCK_LONG=1, an hour with
+PENSTOCK_SOAK_S=3600 (`make soak`).
 """
 
 import contextlib
