@@ -1,5 +1,6 @@
 """Recorded requests replayed on a candidate: what changes, for whom, and what the gate makes of it."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ def is_touched_by_bug(one: Prediction) -> bool:
 
 
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline with one release and recorded requests."""
     made = Project(tmp_path_factory.mktemp("replay"))
     made.write(FLOW)
@@ -95,7 +96,14 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Project:
             live = releases.live(conn, "flow")
         assert live is not None
         assert all(given.error is None for given in ask_release(live, asks(), workspace))
-    return made
+    return made.root
+
+
+@pytest.fixture
+def flow(released: Path, tmp_path: Path) -> Project:
+    """The same, of each test's own: what one replays is not what another finds."""
+    shutil.copytree(released, tmp_path / "flow")
+    return Project(tmp_path / "flow")
 
 
 @contextmanager
@@ -111,7 +119,7 @@ def changed(project: Project, before: str, after: str) -> Iterator[RunReport]:
             releases.set_endpoint(conn, "flow", first.ref, by="test")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def buggy(flow: Project) -> RunReport:
     """The run that released the planted bug, which is not live."""
     with changed(flow, *BUG) as report:

@@ -6,21 +6,30 @@ Belongs here: versions of installed distributions. What code imports is found by
 import importlib.metadata
 import platform
 import re
+from pathlib import PurePath
 from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.releases.manifest import Manifest
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _SEPARATORS = re.compile(r"[-_.]+")
 _LINE = {field: re.compile(rf"^{field}:[ \t]*(\S+)", re.MULTILINE) for field in ("Name", "Version")}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 
+def _is_vendored(folder: str) -> bool:
+    """Whether a folder of distributions is inside one that is installed, which puts it on the path, as Ray does."""
+    return not _INSTALLED.isdisjoint(PurePath(folder).parts[:-1])
+
+
 def environment() -> dict[str, Any]:
     """Return the exact versions of Python and of every installed distribution, by normalised name."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
+        if _is_vendored(str(distribution.locate_file(""))):
+            continue
         # Two lines of each file: parsing all of them takes longer than a run in which nothing changed.
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
         name, version = _LINE["Name"].search(text), _LINE["Version"].search(text)

@@ -83,3 +83,17 @@ def test_an_imported_release_cannot_speak_to_pip(packages: dict[str, str], manif
         lock_text(in_environment(manifest, packages))
     with pytest.raises(InputError, match="names no Python version"):
         lock_text(in_environment(manifest, {}, python="3.11\n-r /etc/passwd"))
+
+
+def test_what_an_installed_package_brings_inside_itself_is_not_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T6: a release has one hash, whether Ray, which puts a folder of its own on the path, was imported or not."""
+    before = environment()
+    vendored = tmp_path / "site-packages" / "ray" / "thirdparty_files"
+    (vendored / "colours-0.4.6.dist-info").mkdir(parents=True)
+    (vendored / "colours-0.4.6.dist-info" / "METADATA").write_text("Name: colours\nVersion: 0.4.6\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(vendored))
+    assert environment() == before
+    monkeypatch.syspath_prepend(str(vendored.rename(tmp_path / "mine")))
+    assert environment()["packages"]["colours"] == "0.4.6"
