@@ -1,6 +1,7 @@
 """A project in a folder of its own, run as a person runs it: the parts that tests of whole journeys share."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -38,6 +39,10 @@ class Project:
 
     root: Path
     name: str | None = None
+
+    def copied(self, root: Path) -> "Project":
+        """Return a copy with all that is kept: a store may be moved as a whole."""
+        return Project(Path(shutil.copytree(self.root, root, symlinks=True)), self.name)
 
     def write(self, text: str, file: str = "flow.py") -> Path:
         """Write a file of the project; the common indent of `text` goes."""

@@ -93,8 +93,15 @@ class Load:
 
     def wait_for_more(self, count: int = 50) -> None:
         """Return when `count` more requests are answered."""
-        answered = self.count
-        wait_until(lambda: self.count > answered + count, "requests are answered")
+        self.wait_for_count(self.count + count + 1)
+
+    def wait_for_count(self, count: int, timeout_s: float = 30.0) -> None:
+        """Return when so many requests are answered in all."""
+        wait_until(lambda: self.count >= count, f"{count:,} requests are answered", timeout_s)
+
+    def wait_for_release(self, release: str) -> None:
+        """Return when a release has answered."""
+        wait_until(lambda: release in self.releases, f"{release} answers")
 
     @contextlib.contextmanager
     def running(self, threads: int = 4) -> Iterator["Load"]:

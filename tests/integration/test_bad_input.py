@@ -87,9 +87,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of that project, to be fed with bad input; what is kept may be moved as a whole."""
-    shutil.copytree(finished.root, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project", "days")
+    """A copy of that project, to be fed with bad input."""
+    return finished.copied(tmp_path / "project")
 
 
 def refused(project: Project, *words: str, code: int = 1, says: str) -> str:

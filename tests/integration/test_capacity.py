@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -188,7 +187,7 @@ def test_a_release_with_planted_weaknesses_fails_the_drill_by_them(project: Proj
 
 def test_broken_off_what_was_measured_is_kept(project: Project, tmp_path: Path) -> None:
     """L4: Ctrl-C in the middle of a load test ends its server and keeps the steps that were done."""
-    own = Project(Path(shutil.copytree(project.root, tmp_path / "own", symlinks=True)), "steady")
+    own = project.copied(tmp_path / "own")
     words = ("load", "steady", "--slo", "p60=120ms", "--failed", "0.2", "--step", "1s", "--most", "8")
     with subprocess.Popen([*COMMAND, *words], cwd=own.root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -223,7 +222,7 @@ def test_requests_are_those_that_callers_asked(project: Project, tmp_path: Path)
 
     A server of users is asked under a name of its own, which no monitor counts.
     """
-    project = Project(Path(shutil.copytree(project.root, tmp_path / "own", symlinks=True)), "frail")
+    project = Project(project.copied(tmp_path / "own").root, "frail")
     home = project.root / ".penstock"
     begin = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5)
     with recorded(home, "frail") as log:

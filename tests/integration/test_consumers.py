@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import socket
 import sys
 import time
@@ -57,18 +56,17 @@ def recommend(popular: pl.DataFrame, *, user_id: int, k: int = 10) -> list[Movie
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("films"))
     project.write(FILMS, "films.py")
     assert project.run().release == "films@1"
-    return project.root
+    return project
 
 
 @pytest.fixture
-def films(released: Path, tmp_path: Path) -> Project:
+def films(released: Project, tmp_path: Path) -> Project:
     """A released pipeline of each test's own, without consumers."""
-    shutil.copytree(released, tmp_path / "films")
-    return Project(tmp_path / "films")
+    return released.copied(tmp_path / "films")
 
 
 def registered(project: Project, *words: str) -> str:

@@ -20,14 +20,14 @@ from project_folder import Project
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_shop(tmp_path_factory.mktemp("made") / "shop").root
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_shop(tmp_path_factory.mktemp("made") / "shop")
 
 
 @pytest.fixture
-def shop(made: Path, tmp_path: Path) -> Project:
-    """A copy of a project with one release: a store may be moved as a whole."""
-    return Project(shutil.copytree(made, tmp_path / "shop"))
+def shop(made: Project, tmp_path: Path) -> Project:
+    """A copy of a project with one release."""
+    return made.copied(tmp_path / "shop")
 
 
 def doctor(project: Project, *options: str) -> tuple[int, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from penstock.project.experimenting import (
 )
 from penstock.project.outcomes import join_outcomes
 from penstock.project.worth import worth_of
-from penstock.releases.experiments.plan import Wanted
+from penstock.releases.experiments.plan import Plan, Wanted
 from penstock.serving.plane.split import arm_of
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.store.ledger import events, evidence, windows
@@ -97,8 +96,8 @@ WORDS = {"flow@1": "plain", "flow@2": "fancy", "fallback": "usual"}
 class World:
     """The project and its time; people ask once a day, each day others."""
 
-    def __init__(self, root: Path) -> None:
-        self.project, self.now, self.next = Project(root), START, 0
+    def __init__(self, project: Project) -> None:
+        self.project, self.now, self.next = project, START, 0
 
     @property
     def clock(self) -> Clock:
@@ -144,35 +143,37 @@ class World:
         with self.project.opened(self.clock) as workspace:
             return look_at_experiment("flow", None, workspace)
 
+    def start(self, asked: Asked = ASKED) -> Plan:
+        """Start an experiment on what is known by now."""
+        self.join()
+        with self.project.opened(self.clock) as workspace:
+            return start_experiment("flow", asked, workspace).plan
+
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Make the two releases, once."""
-    root = tmp_path_factory.mktemp("released")
-    project = Project(root)
+    project = Project(tmp_path_factory.mktemp("released"))
     project.write(FLOW)
     assert project.run().release == "flow@1"
     project.change('return "plain"', 'return "fancy"')
     assert project.run().release == "flow@2"
-    return root
+    return project
 
 
 @pytest.fixture
-def world(released: Path, tmp_path: Path) -> World:
+def world(released: Project, tmp_path: Path) -> World:
     """Return a project of its own."""
-    shutil.copytree(released, tmp_path / "flow")
-    return World(tmp_path / "flow")
+    return World(released.copied(tmp_path / "flow"))
 
 
 def test_an_experiment_decides_and_writes_its_verdict_to_the_releases(world: World) -> None:
     """L5, Q74, Q10: planned from history, split by key, looked at every day, decided in words and money, recorded."""
     for _ in range(HISTORY_DAYS):
         world.day()
-    world.join()
-    with world.project.opened(world.clock) as workspace:
-        plan = start_experiment("flow", ASKED, workspace).plan
-        with pytest.raises(InputError, match="'fancy-words' of pipeline 'flow' is running"):
-            start_experiment("flow", msgspec.structs.replace(ASKED, name="other"), workspace)
+    plan = world.start()
+    with pytest.raises(InputError, match="'fancy-words' of pipeline 'flow' is running"):
+        world.start(msgspec.structs.replace(ASKED, name="other"))
     assert plan.usual == pytest.approx(0.12, abs=0.01)
     assert plan.keys_per_day == PER_DAY
     assert plan.keys_per_month == pytest.approx(30 * PER_DAY, rel=0.05)
@@ -240,9 +241,7 @@ def test_the_worker_decides_when_nobody_looks(world: World) -> None:
     """L5: a tick joins the truth, looks at the experiment that runs, and records what is decided."""
     for _ in range(HISTORY_DAYS):
         world.day()
-    world.join()
-    with world.project.opened(world.clock) as workspace:
-        plan = start_experiment("flow", ASKED, workspace).plan
+    plan = world.start()
     assert world.looked_after().state is ExperimentState.RUNNING
     for _ in range(math.ceil(plan.longest_days) + 1):
         world.day(salt=plan.salt)
@@ -256,10 +255,7 @@ def test_a_key_is_measured_whole_or_not_at_all(world: World) -> None:
     """L5: keys whose span or truth is not over yet count nowhere; one that meets two arms counts for the first."""
     world.day()
     world.now += timedelta(days=2)
-    world.join()
-    asked = msgspec.structs.replace(ASKED, outcome="bought", guards=(), effect=Wanted(amount=0.02))
-    with world.project.opened(world.clock) as workspace:
-        start_experiment("flow", asked, workspace)
+    world.start(msgspec.structs.replace(ASKED, outcome="bought", guards=(), effect=Wanted(amount=0.02)))
     world.day(salt="any")
     standing = world.look()
     assert standing.look is not None

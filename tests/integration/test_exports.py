@@ -7,7 +7,6 @@ that Kubernetes publishes, and what a container would run is run: the release, i
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -67,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def shop(made: Project, tmp_path: Path) -> Project:
-    return Project(shutil.copytree(made.root, tmp_path / "shop"))
+    return made.copied(tmp_path / "shop")
 
 
 def exported(shop: Project, *words: str) -> dict[str, Any]:

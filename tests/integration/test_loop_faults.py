@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -172,7 +171,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
 
 def _with_policy(released: Loop, root: Path, policy: str) -> Loop:
-    project = Project(Path(shutil.copytree(released.project.root, root / "own")), "chain")
+    project = released.project.copied(root / "own")
     project.write(f"[chain]\n{STILL}\n{policy}\n", "penstock.toml")
     return Loop(project, released.now)
 

@@ -1,6 +1,5 @@
 """Recorded requests replayed on a candidate: what changes, for whom, and what the gate makes of it."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +85,7 @@ def is_touched_by_bug(one: Prediction) -> bool:
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A pipeline with one release and recorded requests."""
     made = Project(tmp_path_factory.mktemp("replay"))
     made.write(FLOW)
@@ -96,14 +95,13 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
             live = releases.live(conn, "flow")
         assert live is not None
         assert all(given.error is None for given in ask_release(live, asks(), workspace))
-    return made.root
+    return made
 
 
 @pytest.fixture
-def flow(released: Path, tmp_path: Path) -> Project:
+def flow(released: Project, tmp_path: Path) -> Project:
     """The same, of each test's own: what one replays is not what another finds."""
-    shutil.copytree(released, tmp_path / "flow")
-    return Project(tmp_path / "flow")
+    return released.copied(tmp_path / "flow")
 
 
 @contextmanager

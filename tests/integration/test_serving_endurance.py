@@ -49,9 +49,8 @@ def test_releases_swapped_under_load_drop_no_request(tmp_path: Path) -> None:
         with Load(server.url).running() as load:
             for version in range(2, SWAPS + 2):
                 shelf.release = make_release(tmp_path, version)
-                wait_until(lambda v=version: f"movies@{v}" in load.releases, f"movies@{version} answers")  # type: ignore[misc]  # the default binds the loop's value
-                due = REQUESTS * (version - 1) // SWAPS
-                wait_until(lambda n=due: len(load.ids) >= n, f"{due:,} requests are answered", timeout_s=600)  # type: ignore[misc]  # as above
+                load.wait_for_release(f"movies@{version}")
+                load.wait_for_count(REQUESTS * (version - 1) // SWAPS, timeout_s=600)
         assert load.failures == []
         assert load.mismatched == 0
         assert len(load.releases) == SWAPS + 1

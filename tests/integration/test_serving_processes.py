@@ -55,7 +55,7 @@ def test_a_release_that_does_not_load_leaves_the_old_one_serving(tmp_path: Path)
             answered = len(load.ids)
             wait_until(lambda: len(load.ids) > answered + 20, "the old release goes on")
             shelf.release = make_release(tmp_path, 3)
-            wait_until(lambda: "movies@3" in load.releases, "the good release answers")
+            load.wait_for_release("movies@3")
         assert load.failures == []
         assert set(load.releases) == {"movies@1", "movies@3"}
     refused = [e for e in events if e["event"] == "release_refused"]

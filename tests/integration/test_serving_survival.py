@@ -219,7 +219,7 @@ def test_a_release_that_crashes_on_its_first_requests_is_rolled_back(tmp_path: P
         assert [(event["release"], event["to"]) for event in rolled] == [("movies@2", "movies@1")]
         assert set(load.releases) == {"movies@1"}
         shelf.release = make_release(tmp_path, 3)
-        wait_until(lambda: "movies@3" in load.releases, "a good release is taken up")
+        load.wait_for_release("movies@3")
     assert len(named(events, "release_rolled_back")) == 1
 
 
@@ -239,7 +239,7 @@ def test_counts_of_killed_and_replaced_workers_stay_in_the_sums(tmp_path: Path) 
             os.kill(server.worker_pids[0], signal.SIGKILL)
             load.wait_for_more()
             shelf.release = make_release(tmp_path, 2)
-            wait_until(lambda: "movies@2" in load.releases, "the new release answers")
+            load.wait_for_release("movies@2")
         wait_until(lambda: {r.worker.release for r in read_totals(server.counters).workers} == {"movies@2"}, "a swap")
         totals = read_totals(server.counters)
     counted = totals.values[metrics.REQUESTS.name, ("which", "json", "answered")][0]

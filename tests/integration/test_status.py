@@ -1,7 +1,6 @@
 """`penstock status`: six questions, each with a word and lines that lead to what is recorded."""
 
 import json
-import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +42,7 @@ def sight(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def _own(sight: Project, root: Path) -> Project:
     """Return a copy that a test may change."""
-    return Project(Path(shutil.copytree(sight.root, root / "own")), "sight")
+    return sight.copied(root / "own")
 
 
 def _status(project: Project, at: datetime) -> dict[str, Any]:

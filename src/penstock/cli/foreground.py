@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.core.installed import is_installed
 from penstock.core.records import Failure, Record
 from penstock.engine.arguments import arguments_of, function_of
 from penstock.engine.causes import died
@@ -125,7 +126,7 @@ def _users(found: TracebackType | None, root: str) -> TracebackType | None:
     own: list[TracebackType] = []
     while found is not None:
         path = found.tb_frame.f_code.co_filename
-        if path.startswith(root) and "site-packages" not in path:
+        if path.startswith(root) and not is_installed(path):
             own.append(found)
         found = found.tb_next
     if own:

@@ -227,8 +227,8 @@ def _time(base: Moments, candidate: Moments, alpha: float) -> Guard | None:
     return Guard(
         name="time",
         is_broken=found.low > math.log(TIMES),
-        said=f"it takes {ours:.2f} ms for an answer, {times:.1f} times the live release's {theirs:.2f} ms, "
-        f"where less than {FAST_US / 1000:g} ms counts as that",
+        said=f"it takes {ours:.2f} ms for an answer, {times:.1f} times the live release's {theirs:.2f} ms "
+        f"(less than {FAST_US / 1000:g} ms counts as {FAST_US / 1000:g} ms)",
         base=theirs,
         candidate=ours,
         low=found.low,

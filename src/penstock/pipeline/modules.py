@@ -13,12 +13,13 @@ from pathlib import Path
 
 from penstock.core.digest import digest_bytes
 from penstock.core.errors import DeclarationError
+from penstock.core.installed import INSTALLED
 from penstock.pipeline.names import Bound, Chain, Target, bound, imported, root_of
 from penstock.pipeline.normalise import normalised, says_nothing
 from penstock.pipeline.statements import OWN, acted_on, is_plain_call, leaves, pipelines_made
 from penstock.pipeline.uses import Uses, uses
 
-_OUTSIDE = frozenset({"venv", "env", "site-packages", "dist-packages", "node_modules", "__pycache__"})
+_OUTSIDE = INSTALLED | {"venv", "env", "node_modules", "__pycache__"}
 
 
 class Unit:

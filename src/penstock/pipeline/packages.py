@@ -3,9 +3,9 @@
 import importlib.util
 import sys
 from importlib import metadata
-from pathlib import Path
 
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
+from penstock.core.installed import is_installed
+
 _IGNORED = frozenset({*sys.stdlib_module_names, "penstock", ""})
 
 
@@ -42,7 +42,7 @@ class Packages:
         if spec is None:
             return f"uses `{name}`, which is neither in the project nor installed"
         origin = spec.origin or next(iter(spec.submodule_search_locations or ()), "")
-        if spec.origin in {"built-in", "frozen"} or _INSTALLED & set(Path(origin).parts):
+        if spec.origin in {"built-in", "frozen"} or is_installed(origin):
             return ""
         return f"uses `{name}`, which lies outside the project and is not installed as a package"
 

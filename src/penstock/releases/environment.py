@@ -10,9 +10,9 @@ from pathlib import PurePath
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.core.installed import is_installed
 from penstock.releases.manifest import Manifest
 
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _SEPARATORS = re.compile(r"[-_.]+")
 _LINE = {field: re.compile(rf"^{field}:[ \t]*(\S+)", re.MULTILINE) for field in ("Name", "Version")}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -21,7 +21,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 def _is_vendored(folder: str) -> bool:
     """Whether a folder of distributions is inside one that is installed, which puts it on the path, as Ray does."""
-    return not _INSTALLED.isdisjoint(PurePath(folder).parts[:-1])
+    return is_installed(PurePath(folder).parent)
 
 
 def environment() -> dict[str, Any]:

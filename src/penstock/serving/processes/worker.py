@@ -24,6 +24,7 @@ import structlog
 import uvloop
 
 from penstock.core.errors import PenstockError
+from penstock.core.installed import is_installed
 from penstock.core.settings import ServePolicy
 from penstock.releases.environment import environment_differences
 from penstock.releases.manifest import decode_manifest
@@ -36,7 +37,6 @@ from penstock.serving.program.stand_ins.comparison import Comparison
 from penstock.store.blobs import Blobs
 
 _PR_SET_PDEATHSIG = 1
-_INSTALLED = ("site-packages", "dist-packages")
 _MOST_LIBRARIES = 500
 _OTHER_FILES = 500
 _events = structlog.get_logger("penstock.serving")
@@ -95,7 +95,7 @@ def _installed_modules(before: set[str]) -> tuple[str, ...]:
     found = set()
     for name in sys.modules.keys() - before:
         origin = getattr(sys.modules[name], "__file__", None) or ""
-        if name.count(".") <= 1 and any(f"/{folder}/" in origin for folder in _INSTALLED):
+        if name.count(".") <= 1 and is_installed(origin):
             found.add(name)
     return tuple(sorted(found)[:_MOST_LIBRARIES])
 
