@@ -16,11 +16,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from penstock.core.errors import InputError
+from penstock.core.states import RolloutState
 from penstock.project.serving import Address, serve_options
 from penstock.serving.predictions.reading import predictions_frame
 from penstock.serving.processes.background import Server, start
 from penstock.serving.protocols.oip import inference_pb2 as pb
-from penstock.store.ledger import events
+from penstock.store.ledger import events, rollouts
 from project_folder import Project
 
 _PATIENCE_S = 60.0
@@ -190,6 +191,45 @@ def test_a_release_that_breaks_a_contract_is_refused_by_name(tmp_path: Path) -> 
     project.change("Movie(**row)", 'Movie(movie_id=row["movie_id"], title=row["title"])', "films.py")
     broken = [check.message for check in project.run().checks if check.name == "consumers_kept"]
     assert broken == ["it breaks website: recommend: score of the answer is gone"]
+
+
+def newest_rollout(project: Project) -> rollouts.Rollout:
+    with project.opened() as workspace, workspace.ledger.read() as conn:
+        return rollouts.page(conn, "films", most=1)[0]
+
+
+def test_an_application_that_came_after_the_gate_is_not_broken_either(tmp_path: Path) -> None:
+    """Q58: who promotes or takes in a release that breaks a newer consumer is told whom; a rollout waits by itself."""
+    project = Project(tmp_path / "films")
+    project.root.mkdir()
+    project.write(FILMS, "films.py")
+    rollout = '[films]\nrollout = ["50%", "100%"]\nhold = "1ms"\n'
+    project.write(f"{rollout}[films.guards]\nrequests = 1\n", "penstock.toml")
+    assert project.run().release == "films@1"
+    project.change("k: int = 10", "count: int = 10", "films.py")
+    project.change(".head(k)", ".head(count)", "films.py")
+    assert project.run().release == "films@2"
+    registered(project, "website", "--fields", "user_id,k")
+    broken = "films@2 breaks website: recommend: field k is gone."
+
+    refused = project.command("promote", "films")
+    assert refused.returncode == 3
+    assert broken in refused.stderr
+    assert 'breaking = "allow"' in refused.stderr
+    with served(project) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        deadline, user = time.monotonic() + _PATIENCE_S, 0
+        while (kept := newest_rollout(project)).state is RolloutState.RUNNING:
+            assert time.monotonic() < deadline, kept
+            user += 1
+            assert client.post("/films/recommend", json={"user_id": user}).status_code == 200
+    assert (kept.state, kept.stage_name) == (RolloutState.PAUSED, "50%")
+    assert kept.reason.startswith(broken)
+
+    assert project.command("export", "films@2", "--to", str(tmp_path / "two.penstock")).returncode == 0
+    taken_in = project.command("import", str(tmp_path / "two.penstock"), "--live")
+    assert taken_in.returncode == 3
+    assert "two.penstock breaks website" in taken_in.stderr
+    assert project.live("films") == "films@1"
 
 
 def test_a_candidate_beside_the_live_release_asks_for_no_second_key(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.states import ExperimentState
 from penstock.project.experimenting import (
-    Asked,
     Standing,
+    declared,
     list_experiments,
     look_at_experiment,
     plan_experiment,
@@ -24,6 +24,7 @@ from penstock.project.experimenting import (
 )
 from penstock.project.outcomes import join_outcomes
 from penstock.project.worth import worth_of
+from penstock.releases.experiments.asked import Asked
 from penstock.releases.experiments.plan import Plan, Wanted
 from penstock.serving.plane.split import arm_of
 from penstock.serving.predictions.log import LogEntry, PredictionLog
@@ -305,6 +306,42 @@ def test_the_command_plans_starts_tells_and_stops(world: World) -> None:
         assert (refused.returncode, refused.stdout) == (2, "")
         assert said in refused.stderr
         assert "Hint:" in refused.stderr
+
+
+DECLARED = """
+    [flow.experiments.fancy-words]
+    arms = ["flow@1", "flow@2", "fallback"]
+    shares = ["40%", "40%", "0.2"]
+    outcome = "watched"
+    guards = ["bought=30%"]
+    effect = "50%"
+"""
+
+
+def test_an_experiment_is_declared_in_the_settings(world: World) -> None:
+    """L5: what `penstock.toml` says need not be said again; what is said anew goes before it; errors name the place."""
+    world.project.write(DECLARED, "penstock.toml")
+    with world.project.opened() as workspace:
+        assert declared("flow", None, {}, workspace) == ASKED
+        assert declared("flow", "fancy-words", {"days": 3.0, "shares": []}, workspace) == msgspec.structs.replace(
+            ASKED, days=3.0, shares=()
+        )
+        with pytest.raises(InputError, match="'other' has no arms") as caught:
+            declared("flow", "other", {}, workspace)
+        assert "[flow.experiments.other]" in caught.value.hint
+        with pytest.raises(InputError, match=r"alpha") as caught:
+            declared("flow", None, {"alpha": 2.0}, workspace)
+    refused = world.project.command("experiment", "start", "flow")
+    assert refused.returncode == 2
+    assert "Outcome 'watched' was the same for all of 0 keys" in refused.stderr  # it got as far as the plan
+    world.project.write(f"{DECLARED}\n    [flow.experiments.second]\n", "penstock.toml")
+    refused = world.project.command("experiment", "plan", "flow")
+    assert refused.returncode == 2
+    assert "[flow.experiments] in penstock.toml has fancy-words, second" in refused.stderr
+    world.project.write("[flow.experiments.x]\narm = []\n", "penstock.toml")
+    refused = world.project.command("experiment", "plan", "flow")
+    assert refused.returncode == 2
+    assert "`arm`" in refused.stderr
 
 
 def test_what_cannot_be_compared_is_refused(world: World) -> None:

@@ -1,6 +1,5 @@
 """`penstock experiment`: compare releases on real traffic until it is decided which is better."""
 
-import re
 from typing import Annotated
 
 import typer
@@ -11,9 +10,9 @@ from penstock.cli.options import HERE, AsJson, PipelineName, Project
 from penstock.cli.tables import counted, grid, indented, open_console, write_json
 from penstock.core.errors import InputError
 from penstock.project.experimenting import (
-    Asked,
     Planned,
     Standing,
+    declared,
     list_experiments,
     look_at_experiment,
     plan_experiment,
@@ -22,7 +21,7 @@ from penstock.project.experimenting import (
 )
 from penstock.project.serving import served_release
 from penstock.project.workspace import Workspace, open_workspace
-from penstock.releases.experiments.plan import ALPHA, Wanted
+from penstock.releases.experiments.asked import Asked
 from penstock.releases.experiments.words import figure, interval
 
 _VERBS = ("plan", "start", "status", "stop", "list")
@@ -30,11 +29,11 @@ _STYLES = {"better": "green", "no_worse": "green", "worse": "bold red", "unclear
 _WORDS = {"better": "better", "no_worse": "no worse", "worse": "worse", "unclear": "unclear"}
 
 
-Name = Annotated[str | None, typer.Option("--name", help="Of the experiment; the newest where it may be.")]
+Name = Annotated[str | None, typer.Option("--name", help="Of the experiment; needless where one is meant.")]
 Arms = Annotated[
-    str, typer.Option("--arms", help="Releases, or fallback, separated by commas; the first is the control.")
+    str | None, typer.Option("--arms", help="Releases, or fallback, separated by commas; the first is the control.")
 ]
-Share = Annotated[str, typer.Option("--share", help="Share of each arm, as 50%,50%; equal parts by default.")]
+Share = Annotated[str | None, typer.Option("--share", help="Share of each arm, as 50%,50%; equal parts by default.")]
 Outcome = Annotated[str | None, typer.Option("--outcome", help="What decides; needless where there is one outcome.")]
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Another outcome to report.")]
 Guards = Annotated[
@@ -45,9 +44,11 @@ Guards = Annotated[
 ]
 Effect = Annotated[str | None, typer.Option("--effect", help="Least difference per key to be found, as 0.01 or 5%.")]
 Days = Annotated[float | None, typer.Option("--days", help="How long it may take; 14 without --effect.")]
-Span = Annotated[str, typer.Option("--span", help="How long each key is measured.")]
-Alpha = Annotated[float, typer.Option("--alpha", help="Chance of a wrong decision.")]
-History = Annotated[float, typer.Option("--history", metavar="DAYS", help="What the plan learns from.")]
+Span = Annotated[str | None, typer.Option("--span", help="How long each key is measured; 1d by default.")]
+Alpha = Annotated[float | None, typer.Option("--alpha", help="Chance of a wrong decision; 0.05 by default.")]
+History = Annotated[
+    float | None, typer.Option("--history", metavar="DAYS", help="What the plan learns from; 28 by default.")
+]
 
 
 def experiment(
@@ -55,16 +56,16 @@ def experiment(
     pipeline: PipelineName = None,
     *,
     name: Name = None,
-    arms: Arms = "",
-    share: Share = "",
+    arms: Arms = None,
+    share: Share = None,
     outcome: Outcome = None,
     metric: Metrics = None,
     guard: Guards = None,
     effect: Effect = None,
     days: Days = None,
-    span: Span = "1d",
-    alpha: Alpha = ALPHA,
-    history: History = 28.0,
+    span: Span = None,
+    alpha: Alpha = None,
+    history: History = None,
     reason: Annotated[str, typer.Option("--reason", help="Why it is stopped.")] = "",
     as_json: AsJson = False,
     project: Project = HERE,
@@ -75,11 +76,14 @@ def experiment(
     to split; status looks, as often as one likes, and decides once it is sure; stop ends it before. A key (as a user)
     gets the same arm as long as the experiment runs. Who wins is recorded, not put live: that is for penstock promote.
 
+    What [PIPELINE.experiments.NAME] of penstock.toml says need not be said here; what is said here goes before it.
+
     Exit codes: 0 done, 2 no such thing or wrong input, 4 the store failed.
 
     Example:
         penstock experiment plan movies --name ranking --arms movies@3,movies@4 --effect 5%
         penstock experiment start movies --name ranking --arms movies@3,movies@4 --effect 5%
+        penstock experiment start movies --name shelves
         penstock experiment status movies
         penstock experiment stop movies --reason "movies@4 shows the wrong posters"
     """
@@ -88,19 +92,20 @@ def experiment(
     with open_workspace(project) as workspace:
         whose = served_release(pipeline, workspace).pipeline
         if verb in {"plan", "start"}:
-            asked = Asked(
-                name=_needed(name, "--name"),
-                arms=_texts(_needed(arms, "--arms")),
-                shares=tuple(_share(one, "--share") for one in _texts(share)),
-                outcome=outcome,
-                metrics=tuple(metric or ()),
-                guards=tuple(_guard(one) for one in guard or ()),
-                effect=None if effect is None else _wanted(effect),
-                days=days,
-                alpha=alpha,
-                span=span,
-                history_days=history,
-            )
+            given = {
+                "arms": _texts(arms),
+                "shares": _texts(share),
+                "outcome": outcome,
+                "metrics": metric,
+                "guards": guard,
+                "effect": effect,
+                "days": days,
+                "span": span,
+                "alpha": alpha,
+                "history_days": history,
+            }
+            said = {word: value for word, value in given.items() if value is not None}
+            asked = declared(whose, name, said, workspace)
             return _begin(verb, whose, asked, workspace, as_json=as_json)
         return _look(verb, whose, name, workspace, reason=reason, as_json=as_json)
 
@@ -199,27 +204,5 @@ def _found(word: str) -> Text:
     return Text(_WORDS[word], style=_STYLES[word])
 
 
-def _needed(text: str | None, option: str) -> str:
-    if text:
-        return text
-    raise InputError(f"{option} is missing.", hint="see penstock experiment --help for an example")
-
-
-def _texts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _share(text: str, option: str) -> float:
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(%?)", text.strip())
-    if match is None:
-        raise InputError(f"{option} {text!r} is no share.", hint="write it as 5% or 0.05")
-    return float(match[1]) / (100.0 if match[2] else 1.0)
-
-
-def _wanted(text: str) -> Wanted:
-    return Wanted(amount=_share(text, "--effect"), is_relative=text.strip().endswith("%"))
-
-
-def _guard(text: str) -> tuple[str, float | None]:
-    name, equals, loss = text.partition("=")
-    return name.strip(), _share(loss, "--guard") if equals else None
+def _texts(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

@@ -260,6 +260,34 @@ class AlertPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     smtp: str | None = None
 
 
+class ExperimentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An experiment as it is declared; `penstock experiment` takes the same words as options.
+
+    Attributes:
+        arms: "movies@3", "fallback"; the first is the control.
+        shares: Of all keys, "50%" or "0.5"; equal parts when empty.
+        outcome: What decides; the only outcome when None.
+        metrics: Other outcomes to report.
+        guards: "conversion" or "conversion=5%", with the loss that is put up with.
+        effect: The least difference per key to be found, "0.01" or "5%"; None takes what `days` can find.
+        days: How long it may take.
+        span: How long each key is measured.
+        alpha: Chance of a wrong decision.
+        history_days: What the plan learns from.
+    """
+
+    arms: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
+    outcome: str | None = None
+    metrics: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
+    effect: str | None = None
+    days: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    span: str = "1d"
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    history_days: Annotated[float, msgspec.Meta(gt=0)] = 28.0
+
+
 class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that an engineer says about one pipeline: the table `[name]` of `penstock.toml`.
 
@@ -283,6 +311,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
             itself never shows; the log marks them with the variant "explore".
         require: Evidence that a release must have passed before it may be promoted. A release does not say itself what
             it has to show.
+        experiments: By name, what `penstock experiment start` is to compare.
     """
 
     serve: ServerPolicy = ServerPolicy()
@@ -305,6 +334,7 @@ class LoopPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     economics: Economics = Economics()
     alerts: AlertPolicy = AlertPolicy()
     require: tuple[Literal["replay", "load", "drill"], ...] = ()
+    experiments: dict[str, ExperimentPolicy] = {}
 
     @property
     def window_s(self) -> float:

@@ -4,7 +4,7 @@ import msgspec
 
 from penstock.core.errors import InputError, NotFoundError, PenstockError
 from penstock.core.refs import ReleaseRef, RunRef, parse_ref
-from penstock.project.consumers import breaches_of
+from penstock.project.contracts import breaches_of
 from penstock.project.replaying.replay import Asked, replay_pair
 from penstock.project.replaying.requests import choose_requests
 from penstock.project.workspace import Workspace, read_manifest

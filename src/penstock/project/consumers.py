@@ -1,21 +1,22 @@
-"""Applications that ask a pipeline: registered with a key, their use told from the log, their contract watched over."""
+"""Applications that ask a pipeline: registered with a key, their use told from the log."""
 
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock.core.errors import InputError, NotFoundError, StoreError
-from penstock.core.records import CheckResult, Record
+from penstock.core.records import Record
 from penstock.core.refs import parse_name
 from penstock.core.settings import parse_duration
 from penstock.core.tokens import new_token
+from penstock.project.contracts import requests_of
 from penstock.project.moving import find_release, person
 from penstock.project.workspace import Workspace, read_manifest
-from penstock.releases.contract import Breach, Relied, breaks, interface_of
+from penstock.releases.contract import interface_of
 from penstock.releases.manifest import Manifest
 from penstock.store.keys import KIND, Admission, KeyHolder, write_keys
 from penstock.store.ledger import consumers
@@ -24,12 +25,9 @@ from penstock.store.ledger.consumers import Consumer, Contract, NewConsumer, Pro
 if TYPE_CHECKING:
     import polars as pl
 
-CHECK = "consumers_kept"
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _PER_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _USAGE = timedelta(hours=24)
-# How far back the log is read for the fields that an application sends, and how many of its newest requests.
-_LEARNED, _MOST_LEARNED = timedelta(days=7), 2000
 
 
 class Keyed(Record, frozen=True, kw_only=True):
@@ -162,34 +160,6 @@ def keep_keys(workspace: Workspace, pipeline: str, known: Sequence[Consumer]) ->
         raise StoreError(f"The keys of consumers cannot be written: {error.strerror}.") from error
 
 
-def breaches_of(workspace: Workspace, before: Manifest, after: Manifest) -> list[Breach]:
-    """Return what a release would break for the registered applications."""
-    with workspace.ledger.read() as conn:
-        known = consumers.active(conn, after.pipeline)
-    if not known or not breaks(before, after, [_relied(one, None) for one in known]):
-        return []
-    # Only now the log is read: who did not say what they send may not send what changed.
-    sent = _sent_fields(workspace, before, [one.name for one in known if not one.contract.fields])
-    return breaks(before, after, [_relied(one, sent.get(one.name)) for one in known])
-
-
-def check_contracts(workspace: Workspace, before: Manifest | None, after: Manifest) -> CheckResult | None:
-    """Return the check that a release keeps the contracts of registered applications; None where there are none."""
-    with workspace.ledger.read() as conn:
-        known = consumers.active(conn, after.pipeline)
-    if not known or before is None:
-        return None
-    found = breaches_of(workspace, before, after)
-    is_allowed = workspace.settings.policy(after.pipeline).breaking == "allow"
-    names = sorted({one.consumer for one in found})
-    said = f"{len(known)} consumer{'s' if len(known) > 1 else ''} can go on as before"
-    if found:
-        said = f"it breaks {', '.join(names)}: {'; '.join(dict.fromkeys(one.what for one in found))}"
-        said += ' (let through by breaking = "allow")' if is_allowed else ""
-    evidence: dict[str, Any] = {"breaches": msgspec.to_builtins(found), "consumers": [one.name for one in known]}
-    return CheckResult(name=CHECK, passed=not found or is_allowed, built_in=True, message=said, evidence=evidence)
-
-
 def parse_quota(rate: str | None, burst: int | None) -> Quota:
     """Return a quota as a person writes it: "50/s", "600/m".
 
@@ -241,16 +211,11 @@ def _refuse_unknown(contract: Contract, manifest: Manifest, release: str) -> Non
         raise InputError(f"Not every answer of {release} has {missing[0]!r}.", hint=hint)
 
 
-def _relied(one: Consumer, learned: frozenset[str] | None) -> Relied:
-    fields = frozenset(one.contract.fields) or learned
-    return Relied(consumer=one.name, function=one.contract.function, fields=fields, answer=one.contract.answer)
-
-
 def _usage_of(workspace: Workspace, pipeline: str, known: Sequence[Consumer]) -> Iterator[Usage]:
     import polars as pl  # noqa: PLC0415 -- frames are slow to load, and a server needs this module too
 
     by_name = {one.name: one for one in known if one.pipeline == pipeline}
-    frame = _asked(workspace, pipeline, workspace.clock.now() - _USAGE)
+    frame = requests_of(workspace, pipeline, workspace.clock.now() - _USAGE)
     rows = (
         frame.group_by("consumer", "request")
         .agg(
@@ -294,49 +259,6 @@ def _usage(pipeline: str, name: str, one: Consumer | None, rows: "pl.DataFrame |
 def _quantile(rows: "pl.DataFrame", share: float) -> float | None:
     found = rows["ms"].quantile(share, interpolation="linear")
     return None if found is None else float(found)
-
-
-def _asked(workspace: Workspace, pipeline: str, since: datetime) -> "pl.LazyFrame":
-    import polars as pl  # noqa: PLC0415 -- as above
-
-    from penstock.monitoring.service import answer_ms  # noqa: PLC0415 -- loads frames
-    from penstock.serving.predictions.reading import predictions_frame  # noqa: PLC0415 -- as above
-
-    return predictions_frame(workspace.home, pipeline, since=since).select(
-        "consumer",
-        "serve",
-        "fields",
-        "error",
-        "fallback",
-        "at",
-        request=pl.col("prediction_id").str.split("-").list.first(),
-        ms=answer_ms(pl.col("timings")),
-    )
-
-
-def _sent_fields(workspace: Workspace, manifest: Manifest, names: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Return the fields that applications are seen to send: required ones, and those that ever were not the default.
-
-    An application that asked nothing lately is missing.
-    """
-    import polars as pl  # noqa: PLC0415 -- as above
-
-    if not names:
-        return {}
-    params = {node.name: node.params for node in manifest.graph.nodes if node.role == "serve"}
-    rows = {
-        name: [f for f in function.fields if f.startswith("rows.")] for name, function in interface_of(manifest).items()
-    }
-    frame = _asked(workspace, manifest.pipeline, workspace.clock.now() - _LEARNED)
-    recent = frame.filter(pl.col("consumer").is_in(names)).sort("at", descending=True)
-    found: dict[str, set[str]] = {}
-    for name, serve, text in recent.select("consumer", "serve", "fields").head(_MOST_LEARNED).collect().iter_rows():
-        sent = msgspec.json.decode(text or "{}")
-        given = sent if isinstance(sent, dict) else {}
-        own = found.setdefault(name, set())
-        own.update(p.name for p in params.get(serve, ()) if p.required or given.get(p.name, p.default) != p.default)
-        own.update(rows.get(serve, ()))
-    return {name: frozenset(fields) for name, fields in found.items()}
 
 
 def read_fields(names: str | None) -> tuple[str, ...]:

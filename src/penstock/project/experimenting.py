@@ -10,43 +10,18 @@ import sqlalchemy as sa
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, parse_name, parse_ref
-from penstock.core.settings import parse_duration
+from penstock.core.settings import ExperimentPolicy, parse_duration
 from penstock.core.states import ExperimentState
 from penstock.pipeline.graph import Graph, Node
 from penstock.project.exposures import LOGGED, Span, seen_so_far, usual_of
 from penstock.project.moving import find_release, person
+from penstock.project.rollout.beside import ARM_UNFIT
 from penstock.project.workspace import Workspace, read_manifest
+from penstock.releases.experiments.asked import Asked, read_asked
 from penstock.releases.experiments.decide import Decision, Look, Verdict, Wait, decide
-from penstock.releases.experiments.plan import FALLBACK, MARGIN, Arm, Metric, Plan, Wanted, Wishes, make_plan
+from penstock.releases.experiments.plan import FALLBACK, MARGIN, Arm, Metric, Plan, Wishes, make_plan
 from penstock.releases.experiments.words import plan_words, verdict_of
 from penstock.store.ledger import events, evidence, experiments, releases, rollouts
-
-_HISTORY_DAYS = 28
-
-
-class Asked(Record, frozen=True, kw_only=True):
-    """What a person asks for, as written.
-
-    Attributes:
-        arms: "movies@3", "fallback"; the first is the control.
-        shares: Of all keys; equal parts when empty.
-        outcome: What decides; the only outcome when None.
-        guards: "conversion" or "conversion=0.05", with the loss that is put up with.
-        effect: The least difference to be found; None takes what `days` can find.
-        days: How long it may take.
-    """
-
-    name: str
-    arms: tuple[str, ...]
-    shares: tuple[float, ...] = ()
-    outcome: str | None = None
-    metrics: tuple[str, ...] = ()
-    guards: tuple[tuple[str, float | None], ...] = ()
-    effect: Wanted | None = None
-    days: float | None = None
-    alpha: float = 0.05
-    span: str = "1d"
-    history_days: float = _HISTORY_DAYS
 
 
 class Planned(Record, frozen=True, kw_only=True):
@@ -80,6 +55,30 @@ class Standing(Record, frozen=True, kw_only=True):
     crossed: int = 0
     without_key: int = 0
     is_dealt: bool = True
+
+
+def declared(pipeline: str, name: str | None, given: dict[str, Any], workspace: Workspace) -> Asked:
+    """Return what is asked for: what `penstock.toml` declares by that name, with what is given in place of it.
+
+    Args:
+        pipeline: Whose.
+        name: None for the only one that is declared.
+        given: Fields of `ExperimentPolicy`.
+        workspace: The project.
+
+    Raises:
+        InputError: No name is given and not one experiment is declared, or what is asked for cannot be read.
+    """
+    known = workspace.settings.policy(pipeline).experiments
+    if name is None and len(known) != 1:
+        there = f"[{pipeline}.experiments] in penstock.toml has {', '.join(known)}" if known else "give --name"
+        raise InputError("It is not clear which experiment is meant.", hint=there)
+    name = next(iter(known)) if name is None else name
+    written = known.get(name, ExperimentPolicy())
+    try:
+        return read_asked(pipeline, name, msgspec.convert({**msgspec.to_builtins(written), **given}, ExperimentPolicy))
+    except msgspec.ValidationError as error:
+        raise InputError(f"Experiment {name!r}: {error}.", hint="see penstock experiment --help") from error
 
 
 def plan_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Planned:
@@ -130,7 +129,6 @@ def start_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Plann
         InputError: It cannot be planned, its name is taken, or another is open.
         NotFoundError: There is no such release or outcome.
     """
-    planned = plan_experiment(pipeline, asked, workspace)
     with workspace.ledger.read() as conn:
         rollout = rollouts.opened(conn, pipeline)
     if rollout is not None:
@@ -138,6 +136,7 @@ def start_experiment(pipeline: str, asked: Asked, workspace: Workspace) -> Plann
             f"The rollout of {rollout.ref} is under way.",
             hint=f"let it end first, or take it back: penstock rollback {pipeline}",
         )
+    planned = plan_experiment(pipeline, asked, workspace)
     arms: list[dict[str, Any]] = msgspec.to_builtins(planned.plan.arms)
     with workspace.ledger.write() as conn:
         added = experiments.add(conn, pipeline, planned.plan.name, arms=arms, plan=msgspec.to_builtins(planned.plan))
@@ -158,7 +157,8 @@ def look_at_experiment(pipeline: str, name: str | None, workspace: Workspace) ->
         return _kept(found, plan)
     now = workspace.clock.now()
     seen = seen_so_far(workspace, pipeline, plan, started_at=found.started_at, now=now)
-    decision = decide(plan, seen, now)
+    unfit = _unfit_arm(found, workspace)
+    decision = Decision(kind="stopped", winner=None, because=unfit) if unfit else decide(plan, seen, now)
     if isinstance(decision, Decision):
         return _conclude(found, plan, verdict_of(plan, decision, seen, now), workspace)
     standing = msgspec.structs.replace(_standing(found, plan, decision), is_dealt=_is_dealt(plan, pipeline, workspace))
@@ -297,9 +297,16 @@ def _dealt(pipeline: str, arms: Sequence[str], workspace: Workspace) -> tuple[st
     with workspace.ledger.read() as conn:
         live = releases.live(conn, pipeline)
     others = [arm for arm in arms if live is None or arm != str(live.ref)]
-    if live is None or len(others) != 1 or len(arms) != 2 or others[0] == FALLBACK:
+    if live is None or len(others) != 1 or len(arms) != 2:
         return ()
     return (others[0], str(live.ref))
+
+
+def _unfit_arm(found: experiments.Experiment, workspace: Workspace) -> str:
+    """Return what a server said of an arm that it cannot serve, all of whose keys get the live release; "" for none."""
+    with workspace.ledger.read() as conn:
+        told = events.page(conn, target=f"{found.pipeline}/{found.name}")
+    return next((str(event.details["reason"]) for event in told if event.action == ARM_UNFIT), "")
 
 
 def _is_dealt(plan: Plan, pipeline: str, workspace: Workspace) -> bool:

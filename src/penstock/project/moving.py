@@ -7,6 +7,7 @@ from pathlib import Path
 from penstock.core.errors import CheckError, InputError, NotFoundError
 from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, RunRef, parse_name, parse_ref
+from penstock.project.contracts import refuse_breaking
 from penstock.project.workspace import Workspace
 from penstock.releases.archive import export_release, import_release
 from penstock.releases.manifest import Manifest
@@ -93,13 +94,15 @@ def import_from(
     Raises:
         InputError: It is not a release file, was written by a newer Penstock, or cannot have the reference.
         DamagedError: Its bytes are not what they should be.
-        CheckError: A check of it did not pass.
+        CheckError: A check of it did not pass, or it would be live and breaks an application.
     """
     manifest, manifest_digest = import_release(source, workspace.blobs)
     _refuse_failed(manifest, source)
     name = manifest.pipeline
     if wanted is not None and wanted.pipeline != name:
         raise InputError(f"{source} holds a release of {name!r}, not {wanted}.", hint=f"give its number as {name}@12")
+    if live:
+        refuse_breaking(workspace, manifest, f"The release in {source}")
     with workspace.ledger.write() as conn:
         made = releases.create(
             conn,

@@ -25,7 +25,7 @@ from penstock.pipeline.params import all_params, near_miss
 from penstock.project import shown
 from penstock.project.agreement import refuse_disagreement
 from penstock.project.commits import Commit, commit_of
-from penstock.project.consumers import check_contracts
+from penstock.project.contracts import check_contracts
 from penstock.project.proving import PROOF, Asked, Proof, prove
 from penstock.project.rollout.moves import take_up
 from penstock.project.timing import evidence_of, timings_of

@@ -10,10 +10,11 @@ import structlog
 
 from penstock.checks.sequential import Moments
 from penstock.core import faults
-from penstock.core.errors import InputError
+from penstock.core.errors import CheckError, InputError
 from penstock.core.settings import Policy
 from penstock.core.states import RolloutState
 from penstock.monitoring.guards import Answer, Guard, Tally, add, judge, tally_of
+from penstock.project.contracts import refuse_breaking
 from penstock.project.rollout.finishing import BY, finish
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.manifest import Manifest
@@ -86,6 +87,11 @@ class Watch:
         )
         if self.rollout.state is RolloutState.PAUSED and move.action in {"advance", "finish"}:
             move = Move(action="stay", reason=f"paused: {self.rollout.reason}")
+        if move.action in {"advance", "finish"}:
+            try:
+                refuse_breaking(self._workspace, self._manifest, str(self.rollout.ref))
+            except CheckError as error:  # an application came during the rollout: a person has to decide
+                return self._move(RolloutState.PAUSED, str(error), self._figures(move, guards))
         return self._carry_out(move, guards)
 
     def close(self) -> None:

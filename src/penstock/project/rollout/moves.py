@@ -11,6 +11,7 @@ from penstock.core.refs import ReleaseRef, parse_name
 from penstock.core.settings import Policy, parse_duration
 from penstock.core.states import RolloutState
 from penstock.project.capacity.required import lacking_evidence
+from penstock.project.contracts import refuse_breaking
 from penstock.project.moving import find_release, person
 from penstock.project.rollout.finishing import finish
 from penstock.project.workspace import Workspace, read_manifest
@@ -134,16 +135,17 @@ def promote(target: str, workspace: Workspace, *, to: str | None = None, reason:
     Raises:
         NotFoundError: There is no such release, or no rollout under way.
         InputError: It is live already, or there is no such stage.
-        CheckError: Approvals or evidence that policy asks for are missing.
+        CheckError: Approvals or evidence that policy asks for are missing, or it breaks an application.
     """
     actor = person()
     ref = _candidate(target, workspace)
+    manifest = read_manifest(find_release(str(ref), workspace).manifest_digest, workspace)
+    refuse_breaking(workspace, manifest, str(ref))
     with workspace.ledger.write() as conn:
         rollout = rollouts.opened(conn, ref.pipeline)
         if rollout is None or rollout.ref != ref:
-            policy = read_manifest(releases.get(conn, ref).manifest_digest, workspace).policy
             require = workspace.settings.policy(ref.pipeline).require
-            rollout = take_up(conn, ref, policy, by=actor, require=require, is_asked=True)
+            rollout = take_up(conn, ref, manifest.policy, by=actor, require=require, is_asked=True)
             if rollout is None:
                 return _moved(conn, ref.pipeline, None, f"{ref} is live.")
             if to is None:

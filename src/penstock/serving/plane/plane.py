@@ -16,7 +16,7 @@ from penstock.serving.observe.counters import Counters
 from penstock.serving.plane.calls import LATE, Outcome, call, timed_ns
 from penstock.serving.plane.lanes import Asked, Lane
 from penstock.serving.plane.questions import Answered, Question, Trouble
-from penstock.serving.plane.split import Aside, Exchange
+from penstock.serving.plane.split import Aside, Exchange, Split, drawn
 from penstock.serving.predictions.log import LogEntry, PredictionLog
 from penstock.serving.program.load import Program, ServeFunction, user_frames
 from penstock.serving.program.stand_ins.comparison import Comparison
@@ -61,6 +61,7 @@ class Plane:
         self._settled: list[tuple[Asked, Outcome]] = []
         self._comparison: Comparison | None = None
         self._exploring = 0.0
+        self._dealing: Split | None = None
         self.aside: Aside | None = None
         self._hear: Callable[[BaseException], None] | None = None
 
@@ -71,7 +72,7 @@ class Plane:
     def ask(self, question: Question, done: Callable[[Answered], None]) -> None:
         """Answer a question; `done` is called exactly once, on the event loop, after the prediction is kept."""
         asked = Asked(question, done)
-        if self._exploring and self._explore(asked):
+        if (self._exploring or self._dealing is not None) and self._answer_simply(asked):
             return
         lane = self._lanes[question.function.name]
         if lane.would_be_late():
@@ -126,22 +127,33 @@ class Plane:
         """
         self._exploring = share
 
-    def _explore(self, asked: Asked) -> bool:
-        """Answer a question by the fallback if it is one of those; return whether that was done."""
+    def deal(self, split: Split | None) -> None:
+        """Have the keys that an experiment deals to the fallback answered by it from now on; None for none."""
+        self._dealing = split
+
+    def _answer_simply(self, asked: Asked) -> bool:
+        """Answer a question by the fallback if it falls to it; return whether that was done."""
         question = asked.question
         fallback = question.function.fallback
         if fallback is None:
             return False
-        chosen_by = _key_of(question).encode() or question.body
-        digest = hashlib.blake2b(chosen_by, digest_size=8, person=b"explore", key=self.release.encode()[-64:]).digest()
-        if int.from_bytes(digest, "big") >= self._exploring * 2.0**64:
+        variant = self._why_simply(_key_of(question).encode() or question.body)
+        if not variant:
             return False
         outcome = call(fallback, question)
         if outcome.error is not None:  # then it is the model's turn
             return False
-        asked.is_settled, asked.variant = True, EXPLORE
+        asked.is_settled, asked.variant = True, variant
         self._settle(asked, outcome)
         return True
+
+    def _why_simply(self, key: bytes) -> str:
+        """Return the variant by which a key falls to the fallback; "" where it does not."""
+        dealing = self._dealing
+        if dealing is not None and drawn(key, dealing.salt) < dealing.share:
+            return dealing.variant
+        digest = hashlib.blake2b(key, digest_size=8, person=b"explore", key=self.release.encode()[-64:]).digest()
+        return EXPLORE if int.from_bytes(digest, "big") < self._exploring * 2.0**64 else ""
 
     def warm_up(self) -> None:
         """Answer the release's examples, so that the first caller does not wait for what is made on first use."""

@@ -13,15 +13,16 @@ from penstock.serving.messages import Request, Respond
 if TYPE_CHECKING:  # it loads what a release is made of, which the supervisor has no use for
     from penstock.serving.plane.questions import Question
 
-Variant = Literal["canary", "shadow", "experiment"]
+Variant = Literal["canary", "shadow", "experiment", "fallback"]
 SHADOW: Variant = "shadow"  # as readers of the log know it, `predictions.reading.SHADOW`
+FALLBACK: Variant = "fallback"  # the name of that arm of an experiment, `releases.experiments.plan.FALLBACK`
 
 
 class Split(Record, frozen=True, kw_only=True):
-    """How a worker shares requests with another release.
+    """How a worker shares requests with another release, or with its own fallback.
 
     Attributes:
-        release: The other release, "movies@5".
+        release: The other release, "movies@5"; its own for a "fallback".
         share: Of the keys that it answers, 0 to 1; 0 for a shadow.
         salt: What it is for; another salt draws other keys.
         variant: What the log says of its answers. Of a "shadow", nobody hears them.

@@ -23,7 +23,7 @@ from penstock.serving.observe.counters import Counters, Worker
 from penstock.serving.observe.exchanges import Watcher
 from penstock.serving.observe.otel import Telemetry
 from penstock.serving.plane.plane import Plane
-from penstock.serving.plane.split import Split
+from penstock.serving.plane.split import FALLBACK, Split
 from penstock.serving.predictions.feedback import FeedbackLog
 from penstock.serving.predictions.log import PredictionLog
 from penstock.serving.processes.relay import Relay
@@ -90,10 +90,12 @@ class Answering:
             self._plane.compare_with(comparison)
 
     def share(self, split: Split | None) -> None:
-        """Hand a share of the requests on to another release from now on; None for none. Called on the event loop."""
+        """Give a share of the requests to another release or to the fallback; None for none. Runs on the event loop."""
         if self._plane is None:
             return
-        before, self._relay = self._relay, None if split is None else Relay(split)
+        is_own = split is not None and split.variant == FALLBACK
+        self._plane.deal(split if is_own else None)
+        before, self._relay = self._relay, None if split is None or is_own else Relay(split)
         self._plane.aside = self._relay
         if self._relay is not None:
             self._relay.open()

@@ -19,6 +19,7 @@ from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.serving.limits import Limits
 from penstock.serving.observe.counters import read_beat
 from penstock.serving.observe.totals import ServerCounters
+from penstock.serving.plane.split import Split
 from penstock.serving.processes.addresses import Addresses
 from penstock.serving.processes.companions import CompactorOptions, Companion
 from penstock.serving.processes.hangs import HangWatch
@@ -72,7 +73,7 @@ class ServeOptions:
     pipeline: str
     home: Path
     current_release: Callable[[], LiveRelease | None]
-    beside: Callable[[], Beside | None] = lambda: None
+    beside: Callable[[], Beside | Split | None] = lambda: None
     on_unfit: Callable[[ReleaseRef, str], None] = lambda _ref, _why: None
     companions: tuple[tuple[str, str], ...] = ()
     host: str = "127.0.0.1"
@@ -170,7 +171,7 @@ class Supervisor:
             died=self._fold_dead,
             unfit=options.on_unfit,
         )
-        self._beside: Beside | None = None
+        self._beside: Beside | Split | None = None
         self._answering_s: float | None = None
         self._live: _Generation | None = None
         self._coming: _Generation | None = None
@@ -322,12 +323,13 @@ class Supervisor:
         self._retire(before.workers)
 
     def _share(self) -> None:
-        """Keep the release that stands beside the live one, and tell the live workers whom it answers."""
-        live, count = self._live, self._options.workers
+        """Keep the release that stands beside the live one; tell the live workers whom it, or the fallback, answers."""
+        live, count, beside = self._live, self._options.workers, self._beside
         if live is None:
             return
-        self._retire(self._side.keep(self._beside, workers=count, first_slot=count))
-        split = self._side.split
+        own = beside if isinstance(beside, Split) else None
+        self._retire(self._side.keep(None if isinstance(beside, Split) else beside, workers=count, first_slot=count))
+        split = own or self._side.split
         for worker in live.workers:
             if worker.state == "ready":
                 worker.share(split)

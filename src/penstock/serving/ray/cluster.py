@@ -17,7 +17,6 @@ import msgspec
 import structlog
 
 from penstock.core.errors import InputError, PenstockError, StepError
-from penstock.core.refs import ReleaseRef
 from penstock.core.settings import Replicas, serve_keys
 from penstock.engine.ray import connect
 from penstock.serving.http.keys import Keys
@@ -91,7 +90,7 @@ class _Serving:
         self._port = port
         self._live: LiveRelease | None = None
         self._refused: LiveRelease | None = None
-        self._waiting: ReleaseRef | None = None
+        self._waiting: str | None = None
         self._is_blind = self._is_told = False
         keeping = CompactorOptions(home=str(options.home), pipeline=options.pipeline, policy=options.policy)
         self._compactor = Companion(_COMPACTOR, msgspec.json.encode(keeping).decode())
@@ -138,9 +137,11 @@ class _Serving:
             self._is_blind = True
             return None
         self._is_blind = False
-        if beside is not None and beside.ref != self._waiting:
-            _events.warning("rollout_waits", release=str(beside.ref), reason="on Ray only the live release answers")
-        self._waiting = None if beside is None else beside.ref
+        if beside is not None and beside.salt != self._waiting:
+            _events.warning(
+                "split_waits", variant=beside.variant, salt=beside.salt, reason="on Ray only the live release answers"
+            )
+        self._waiting = None if beside is None else beside.salt
         return wanted
 
     @property
