@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from penstock.cli.status import status_of
 from penstock.project.status import QUESTIONS
 from penstock.store.ledger import alerts, causes, schema
 from penstock.store.ledger import windows as kept_windows
 from penstock.worker.asking import ask_for_retrain
+from penstock.worker.standing import status_of
 from penstock.worker.tick import tick
 from project_folder import Project
 from status_project import (

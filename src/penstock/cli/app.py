@@ -50,6 +50,7 @@ COMMANDS = {
     "predict": Entry("penstock.cli.serve:predict", "Ask a release for one answer."),
     "predictions": Entry("penstock.cli.traces:predictions", "List or search what was answered."),
     "trace": Entry("penstock.cli.traces:trace", "Explain one prediction, served and recomputed side by side."),
+    "people": Entry("penstock.cli.people:people", "Say who may look at the pages, and act there."),
     "consumers": Entry("penstock.cli.consumers:consumers", "Register who asks: keys, quotas, promises; and their use."),
     "feedback": Entry("penstock.cli.truth:feedback", "Say what became of predictions."),
     "outcomes": Entry("penstock.cli.truth:outcomes", "Join the truth to predictions now."),

@@ -4,7 +4,6 @@ import logging
 import sys
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -15,12 +14,10 @@ from penstock.cli.options import HERE, AsJson, Project, read_time
 from penstock.cli.tables import grid, open_console, write_json
 from penstock.core.clock import Clock
 from penstock.core.errors import CheckError
-from penstock.core.lazy import import_quickly
 from penstock.project.status import Answer, Line, Status, Verdict, known_pipelines
-from penstock.project.status import status as find_status
-from penstock.project.workspace import Workspace, open_workspace
+from penstock.project.workspace import open_workspace
 from penstock.serving.observe.events import log_events
-from penstock.worker.foresight import foresee
+from penstock.worker.standing import status_of
 
 _WORDS: dict[Verdict, tuple[str, str]] = {
     "fine": ("fine", "green"),
@@ -80,20 +77,6 @@ def status(
     else:
         print_status(open_console(), found[0])
     return CheckError.exit_code if check and any(one.verdict == "look" for one in found) else 0
-
-
-def status_of(workspace: Workspace, name: str, now: datetime) -> Status:
-    """Return the status of a pipeline with what a worker would decide now.
-
-    Raises:
-        NotFoundError: Nothing is known of such a pipeline.
-        StoreError: The store cannot be read.
-    """
-    due = foresee(workspace, name, now)
-    if due.is_weighed:  # to weigh takes as long as all else together, and matters only where something is weighed
-        worth = import_quickly("penstock.worker.economics").worth(workspace, name, now)
-        due = foresee(workspace, name, now, worth=worth)
-    return find_status(workspace, name, now, due=due)
 
 
 def print_status(console: Console, found: Status) -> None:

@@ -1,7 +1,7 @@
 """`penstock up`: the worker, in the foreground until Ctrl-C."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -24,6 +24,14 @@ def up(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Let other systems ask for retrains here; see PENSTOCK_WEBHOOK_TOKEN."),
     ] = None,
+    pages: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where the pages are; port 8700 of this host, or a free one."),
+    ] = None,
+    no_pages: Annotated[bool, typer.Option("--no-pages", help="Serve no pages.")] = False,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="Host name by which a proxy with TLS lets others see the pages.")
+    ] = None,
     as_json: AsJson = False,
     project: Project = HERE,
 ) -> None:
@@ -35,6 +43,9 @@ def up(
     With --listen, POST /pipelines/NAME/retrain with the headers Authorization: Bearer TOKEN and Idempotency-Key: KEY
     asks for a retrain, once per key; TOKEN is in the environment, PENSTOCK_WEBHOOK_TOKEN.
 
+    The pages are served too, at an address that signs you in once; others are let in by penstock people. With --json
+    they are served where --pages asks for them.
+
     Example:
         penstock up
         penstock up --every 5m
@@ -45,7 +56,17 @@ def up(
         worker = Up(workspace, every_s=parse_duration(every), on_beat=_tell if as_json else None)
         names = pipelines_of(workspace)
         # Signals first: whoever reads where it listens may stop it at once.
-        with stopped_by_signals(worker), _listening(worker, listen, as_json=as_json):
+        with (
+            stopped_by_signals(worker),
+            _listening(worker, listen, as_json=as_json),
+            _paged(
+                worker,
+                pages,
+                name or [],
+                is_wanted=not no_pages and (pages is not None or not as_json),
+                as_json=as_json,
+            ),
+        ):
             if not as_json:
                 kept = ", ".join(names) or "nothing yet: no pipeline is released or scheduled"
                 print(f"Keeping {kept}; looks every {every}.  (Ctrl-C stops)", flush=True)
@@ -67,6 +88,20 @@ def _listening(worker: Up, place: str | None, *, as_json: bool) -> Iterator[None
         yield
     finally:
         found.stop()
+
+
+@contextmanager
+def _paged(worker: Up, place: str | None, names: Sequence[str], *, is_wanted: bool, as_json: bool) -> Iterator[None]:
+    if not is_wanted:
+        yield
+        return
+    opened = import_quickly("penstock.web.serving").open_pages(lambda: worker.workspace, place, names=names)
+    try:
+        told = {"pages": opened.listener.url, "sign_in": opened.sign_in}
+        print(msgspec.json.encode(told).decode() if as_json else f"Pages: {opened.sign_in}", flush=True)
+        yield
+    finally:
+        opened.listener.stop()
 
 
 def _tell(beat: Beat) -> None:

@@ -186,12 +186,27 @@ def _refuse_unknown(pipeline: str, known: set[str]) -> None:
 
 
 def list_runs(
-    workspace: Workspace, *, pipeline: str | None = None, state: RunState | None = None, limit: int = 20
+    workspace: Workspace,
+    *,
+    pipeline: str | None = None,
+    state: RunState | None = None,
+    limit: int = 20,
+    before: int | None = None,
+    among: Sequence[str] | None = None,
 ) -> tuple[RunLine, ...]:
-    """Return the newest runs first; a run whose process is dead says so."""
+    """Return the newest runs first; a run whose process is dead says so.
+
+    Args:
+        workspace: The project.
+        pipeline: Only runs of this one.
+        state: Only runs in it.
+        limit: How many.
+        before: Only runs begun before this one, to go on from a page.
+        among: Only runs of these pipelines; None for all.
+    """
     _mark_lost(workspace)
     with workspace.ledger.read() as conn:
-        found = runs.page(conn, pipeline=pipeline, state=state, limit=limit)
+        found = runs.page(conn, pipeline=pipeline, state=state, limit=limit, before=before, among=among)
         if not found and pipeline is not None and not runs.page(conn, pipeline=pipeline, limit=1):
             _refuse_unknown(pipeline, {run.pipeline for run in runs.page(conn, limit=_LOOKED_AT)})
         names = {run.pipeline for run in found}
@@ -227,7 +242,7 @@ def show(reference: str, workspace: Workspace) -> RunShown | ReleaseShown:
         case RunRef(id=number):
             return show_run(number, workspace)
         case ReleaseRef() as ref:
-            return _show_release(ref, workspace)
+            return show_release(ref, workspace)
 
 
 def newest_run(workspace: Workspace, pipeline: str | None = None) -> int:
@@ -390,7 +405,12 @@ def _release_line(release: releases.Release, live: releases.Release | None) -> R
     )
 
 
-def _show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
+def show_release(ref: ReleaseRef, workspace: Workspace) -> ReleaseShown:
+    """Return a release with what it stands on.
+
+    Raises:
+        NotFoundError: There is no such release.
+    """
     with workspace.ledger.read() as conn:
         release = releases.get(conn, ref)
         live = releases.live(conn, ref.pipeline)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from penstock.core.errors import InputError
@@ -86,11 +87,26 @@ def listen(
             f"Listening with {what} is refused: whoever reaches the port could start retrains.",
             hint="export PENSTOCK_WEBHOOK_TOKEN=\"$(python -c 'import secrets; print(secrets.token_urlsafe(32))')\"",
         )
-    host, port = read_place(place)
-    bound = _bound(host, port)
+    host, _ = read_place(place)
     names = LOOPBACK_NAMES if host in LOOPBACK_NAMES else None
+    return answer_at(Door(workspace, token, names, on_asked).app(), place, name="listen")
+
+
+def answer_at(app: ASGIApp, place: str, *, name: str) -> Listener:
+    """Answer by an application in a thread of its own.
+
+    Args:
+        app: What answers.
+        place: "127.0.0.1:8900"; port 0 takes any free one.
+        name: Of the option that gave the place.
+
+    Raises:
+        InputError: The place cannot be used.
+    """
+    host, port = read_place(place)
+    bound = _bound(host, port, name)
     config = uvicorn.Config(
-        Door(workspace, token, names, on_asked).app(),
+        app,
         http=_Brief,
         ws="none",
         loop="asyncio",
@@ -105,7 +121,7 @@ def listen(
         proxy_headers=False,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=partial(server.run, sockets=[bound]), name="listening", daemon=True)
+    thread = threading.Thread(target=partial(server.run, sockets=[bound]), name=name, daemon=True)
     thread.start()
 
     def stop() -> None:
@@ -116,11 +132,11 @@ def listen(
     return Listener(url=f"http://{shown}:{bound.getsockname()[1]}", stop=stop)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, name: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
     except OSError as error:
         raise InputError(
-            f"Port {port} of {host!r} cannot be used: {error.strerror}.", hint="choose another with --listen HOST:PORT"
+            f"Port {port} of {host!r} cannot be used: {error.strerror}.", hint=f"choose another with --{name} HOST:PORT"
         ) from error

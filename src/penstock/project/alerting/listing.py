@@ -119,7 +119,9 @@ def retry(workspace: Workspace, wanted: str) -> tuple[DeadMessage, ...]:
         return tuple(_dead(row) for row in deliveries.retry(conn, wanted, workspace.clock.now()))
 
 
-def dispose(workspace: Workspace, alert: str, disposition: alerts.Disposition, note: str = "") -> Shown:
+def dispose(
+    workspace: Workspace, alert: str, disposition: alerts.Disposition, note: str = "", *, by: str | None = None
+) -> Shown:
     """Record whether an alert was worth hearing of.
 
     Args:
@@ -127,13 +129,14 @@ def dispose(workspace: Workspace, alert: str, disposition: alerts.Disposition, n
         alert: "a7".
         disposition: "real" or "noise".
         note: Why, kept in the event.
+        by: Who says so; the account of this process when None.
 
     Raises:
         NotFoundError: There is no such alert.
     """
     number = alerts.parse_alert(alert)
     with workspace.ledger.write() as conn:
-        alerts.dispose(conn, number, disposition, by=person(), note=note)
+        alerts.dispose(conn, number, disposition, by=by or person(), note=note)
     with workspace.ledger.read() as conn:
         return show_alert(conn, alerts.get(conn, number))
 

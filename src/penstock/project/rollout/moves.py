@@ -123,7 +123,9 @@ def _refuse_waiting(conn: sa.Connection, rollout: Rollout, workspace: Workspace,
     return gone_on
 
 
-def promote(target: str, workspace: Workspace, *, to: str | None = None, reason: str = "") -> Moved:
+def promote(
+    target: str, workspace: Workspace, *, to: str | None = None, reason: str = "", by: str | None = None
+) -> Moved:
     """Take a release to its next stage, or to a named one; begin its rollout where none is under way.
 
     Args:
@@ -131,13 +133,14 @@ def promote(target: str, workspace: Workspace, *, to: str | None = None, reason:
         workspace: The project.
         to: The stage, as "10%" or "100%"; None for the next, or for the first of a rollout that begins.
         reason: Why, for the record.
+        by: Who does it; the account of this process when None.
 
     Raises:
         NotFoundError: There is no such release, or no rollout under way.
         InputError: It is live already, or there is no such stage.
         CheckError: Approvals or evidence that policy asks for are missing, or it breaks an application.
     """
-    actor = person()
+    actor = by or person()
     ref = _candidate(target, workspace)
     manifest = read_manifest(find_release(str(ref), workspace).manifest_digest, workspace)
     refuse_breaking(workspace, manifest, str(ref))
@@ -162,7 +165,9 @@ def promote(target: str, workspace: Workspace, *, to: str | None = None, reason:
         return _moved(conn, ref.pipeline, moved, f"{ref} is at {moved.stage_name}.")
 
 
-def roll_back(pipeline: str, workspace: Workspace, *, to: str | None = None, reason: str = "") -> Moved:
+def roll_back(
+    pipeline: str, workspace: Workspace, *, to: str | None = None, reason: str = "", by: str | None = None
+) -> Moved:
     """Take back the candidate that is under way; where none is, return to the release that was live before.
 
     The whole release comes back: code, artifacts, checks and policy.
@@ -172,12 +177,13 @@ def roll_back(pipeline: str, workspace: Workspace, *, to: str | None = None, rea
         workspace: The project.
         to: The release to return to; None for the one that was live before.
         reason: Why, for the record.
+        by: Who does it; the account of this process when None.
 
     Raises:
         NotFoundError: There is nothing to return to.
         InputError: The release is of another pipeline, or live.
     """
-    name, actor = parse_name(pipeline, what="pipeline"), person()
+    name, actor = parse_name(pipeline, what="pipeline"), by or person()
     why = reason or "rolled back by hand"
     wanted = None if to is None else find_release(to, workspace).ref
     if wanted is not None and wanted.pipeline != name:
@@ -202,22 +208,22 @@ def roll_back(pipeline: str, workspace: Workspace, *, to: str | None = None, rea
         return _moved(conn, name, rollout, f"{before} is live again, in place of {live.ref}.")
 
 
-def pause(pipeline: str, workspace: Workspace, *, reason: str = "") -> Moved:
+def pause(pipeline: str, workspace: Workspace, *, reason: str = "", by: str | None = None) -> Moved:
     """Keep a rollout where it is until somebody goes on; guards still take it back.
 
     Raises:
         NotFoundError: None is under way.
     """
-    return _keep(pipeline, workspace, "pause", reason=reason or "paused by hand")
+    return _keep(pipeline, workspace, "pause", reason=reason or "paused by hand", by=by or person())
 
 
-def resume(pipeline: str, workspace: Workspace, *, reason: str = "") -> Moved:
+def resume(pipeline: str, workspace: Workspace, *, reason: str = "", by: str | None = None) -> Moved:
     """Let a paused rollout go on: its hold begins anew.
 
     Raises:
         NotFoundError: None is under way.
     """
-    return _keep(pipeline, workspace, "resume", reason=reason or "resumed by hand")
+    return _keep(pipeline, workspace, "resume", reason=reason or "resumed by hand", by=by or person())
 
 
 def split(pipeline: str, share: str, workspace: Workspace, *, reason: str = "") -> Moved:
@@ -246,7 +252,7 @@ def split(pipeline: str, share: str, workspace: Workspace, *, reason: str = "") 
         return _moved(conn, pipeline, moved, f"{moved.ref} is held at {moved.stage_name}.")
 
 
-def approve(target: str, role: str, workspace: Workspace, *, reason: str) -> Moved:
+def approve(target: str, role: str, workspace: Workspace, *, reason: str, by: str | None = None) -> Moved:
     """Approve a candidate in a role that policy asks for; with the last approval its rollout runs.
 
     Raises:
@@ -259,8 +265,9 @@ def approve(target: str, role: str, workspace: Workspace, *, reason: str) -> Mov
         if rollout.ref != ref:
             raise NotFoundError(f"{ref} is not the candidate under way.", hint=f"that is {rollout.ref}")
         require = workspace.settings.policy(ref.pipeline).require
-        approved = rollouts.approve(conn, rollout, role, by=person(), reason=reason)
-        approved = go_on(conn, approved, require, by=person())
+        actor = by or person()
+        approved = rollouts.approve(conn, rollout, role, by=actor, reason=reason)
+        approved = go_on(conn, approved, require, by=actor)
         lacks = _missing(conn, approved, require) if approved.state is RolloutState.WAITING else []
         rest = f"; it waits for {', '.join(said for said, _ in lacks)}" if lacks else f": {_where(approved)}"
         return _moved(conn, ref.pipeline, approved, f"{ref} is approved as {role}{rest}.")
@@ -272,7 +279,7 @@ def listing(pipeline: str | None, workspace: Workspace, *, most: int = 20) -> li
         return rollouts.page(conn, pipeline, most=most)
 
 
-def _keep(pipeline: str, workspace: Workspace, what: Literal["pause", "resume"], *, reason: str) -> Moved:
+def _keep(pipeline: str, workspace: Workspace, what: Literal["pause", "resume"], *, reason: str, by: str) -> Moved:
     state = RolloutState.PAUSED if what == "pause" else RolloutState.RUNNING
     with workspace.ledger.write() as conn:
         rollout = _opened(conn, pipeline)
@@ -281,7 +288,7 @@ def _keep(pipeline: str, workspace: Workspace, what: Literal["pause", "resume"],
             raise InputError(
                 f"The rollout of {rollout.ref} is {rollout.state.value}.", hint=f"see `penstock rollouts {pipeline}`"
             )
-        moved = rollouts.move(conn, rollout, state, by=person(), reason=reason)
+        moved = rollouts.move(conn, rollout, state, by=by, reason=reason)
         return _moved(conn, pipeline, moved, f"{moved.ref}: {_where(moved)}.")
 
 

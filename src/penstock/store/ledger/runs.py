@@ -128,9 +128,22 @@ def page(
     state: RunState | None = None,
     before: int | None = None,
     limit: int = 50,
+    among: Sequence[str] | None = None,
 ) -> list[Run]:
-    """Return the newest runs first; go on with `before` the last id received."""
-    return [_run(row) for row in conn.execute(page_query(pipeline, state, before).limit(limit)).mappings()]
+    """Return the newest runs first; go on with `before` the last id received.
+
+    Args:
+        conn: A transaction.
+        pipeline: Only runs of this one.
+        state: Only runs in it.
+        before: Only runs begun before this one.
+        limit: How many.
+        among: Only runs of these pipelines; None for all.
+    """
+    query = page_query(pipeline, state, before).limit(limit)
+    if among is not None:
+        query = query.where(_T.c.pipeline.in_(among))
+    return [_run(row) for row in conn.execute(query).mappings()]
 
 
 def page_query(pipeline: str | None, state: RunState | None, before: int | None) -> sa.Select[Any]:

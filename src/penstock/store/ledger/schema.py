@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.store.ledger.types import AnyText, ExactFloat, Json, Moment
 
-VERSION = 3  # the newest revision under migrations/versions, as a number
+VERSION = 4  # the newest revision under migrations/versions, as a number
 
 metadata = sa.MetaData()
 # SQLite gives out ids by itself only for a column of exactly this type.
@@ -346,4 +346,38 @@ experiments = sa.Table(
     sa.UniqueConstraint("open_key", name="experiments_open_once"),
     sa.UniqueConstraint("pipeline", "name", name="experiments_once"),
     sqlite_autoincrement=True,
+)
+
+# Who may sign in. One who is removed keeps the name, under which events stand.
+people = sa.Table(
+    "people",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("made_at", Moment, nullable=False),
+    sa.Column("made_by", AnyText, nullable=False),
+    sa.Column("removed_at", Moment),
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("person", sa.Text, sa.ForeignKey("people.name"), primary_key=True),
+    sa.Column("pipeline", sa.Text, primary_key=True),  # "": all of them
+    sa.Column("role", sa.Text, nullable=False),
+)
+
+# Sign-in addresses, sessions and tokens of programs; of each only the hash.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("person", sa.Text, sa.ForeignKey("people.name"), nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("role", sa.Text),
+    sa.Column("made_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment),
+    sa.Column("used_at", Moment),
+    sa.Column("revoked_at", Moment),
+    sa.Index("tokens_by_person", "person"),
 )

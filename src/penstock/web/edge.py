@@ -1,0 +1,348 @@
+"""The edge: who asks, whether they may, what was sent; then a page or an action, and its answer as HTML or JSON.
+
+Every route is a line of `routes`; one without a role, or with a role for nobody, keeps the application from starting.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+from jinja2 import Environment
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from penstock.core.errors import CheckError, InputError, NotFoundError, PenstockError, StoreError
+from penstock.core.plain import plain
+from penstock.project import people
+from penstock.project.people import SESSION_FOR, Caller
+from penstock.project.workspace import Workspace
+from penstock.serving.http.requests import Heads
+from penstock.serving.refusals import RequestError
+from penstock.store.ledger.people import ROLES
+from penstock.web.asked import Asked, Done, View
+from penstock.web.render import templates
+from penstock.web.routes import ACTIONS, PAGES, Action, Page
+from penstock.worker.door import Allowance
+
+API = "/api/v1"
+COOKIE = "penstock_session"
+MOST_BODY_BYTES = 65_536
+_BODY_S, _ANSWER_S = 10.0, 30.0
+_STATIC = Path(__file__).parent / "static"
+_MOST_TOLD = 1000
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "x-frame-options": "DENY",
+    "cache-control": "no-store",
+}
+_ENCODER = msgspec.json.Encoder(enc_hook=plain)
+_events = structlog.get_logger("penstock.web")
+_Answer = Callable[[Request], Awaitable[Response]]
+
+
+class _Refused(Exception):  # noqa: N818 -- it is an answer, not a failure
+    def __init__(self, status: int, code: str, message: str, hint: str = "", *, retry_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.hint, self.retry_s = status, code, message, hint, retry_s
+
+
+@dataclass(slots=True)
+class Pages:
+    """The application.
+
+    Args:
+        workspace: Gives the project as it is now.
+        names: Host names of this server.
+        is_secure: Browsers reach it by TLS, so that the cookie needs it too.
+    """
+
+    workspace: Callable[[], Workspace]
+    names: frozenset[str]
+    is_secure: bool = False
+    pages: Sequence[Page] = PAGES
+    actions: Sequence[Action] = ACTIONS
+    _heads: Heads = field(init=False)
+    _templates: Environment = field(init=False)
+    _sign_ins: Allowance = field(init=False)
+    # What an action said, until the next page of that session shows it: an address must not hold a secret.
+    _told: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._heads = Heads(self.names)
+        self._templates = templates()
+        self._sign_ins = Allowance(self.workspace().clock, most=20, per_s=0.2)
+
+    def app(self) -> ASGIApp:
+        """Return what answers.
+
+        Raises:
+            ValueError: A route says not who may use it.
+        """
+        open_to = {line.path: line.role for line in self.pages} | {line.path: line.role for line in self.actions}
+        for path, role in open_to.items():
+            if role not in ROLES:
+                raise ValueError(f"{path} does not say who may use it")
+        made: list[BaseRoute] = [
+            Mount("/static", _Static(directory=_STATIC)),
+            Route("/sign-in", self._guarded(self._sign_in), methods=["GET", "POST"]),
+            Route("/sign-out", self._guarded(self._sign_out), methods=["POST"]),
+        ]
+        for page in self.pages:
+            made += self._page_routes(page)
+        for action in self.actions:
+            made += [
+                Route(prefix + action.path, self._guarded(functools.partial(self._act, action)), methods=["POST"])
+                for prefix in (API, "")
+            ]
+        handlers = {HTTPException: self._no_route, Exception: self._crashed}
+        return Starlette(routes=made, exception_handlers=handlers)
+
+    def _page_routes(self, page: Page) -> list[BaseRoute]:
+        twin = "/index" if page.path == "/" else page.path
+        under_api = API if page.path == "/" else API + page.path
+        shown = functools.partial(self._show, page)
+        return [
+            Route(under_api, self._guarded(shown), methods=["GET"]),
+            Route(f"{twin}.json", self._guarded(shown), methods=["GET"]),
+            Route(page.path, self._guarded(shown), methods=["GET"]),
+        ]
+
+    def _guarded(self, answer: _Answer) -> _Answer:
+        async def guarded(request: Request) -> Response:
+            try:
+                self._check_head(request)
+                with anyio.fail_after(_ANSWER_S):
+                    response = await answer(request)
+            except _Refused as error:
+                response = self._refusal(request, error)
+            except PenstockError as error:
+                response = self._refusal(request, _refused(error))
+            except TimeoutError:
+                response = self._refusal(request, _Refused(503, "store_away", "The ledger does not answer.", retry_s=5))
+            response.headers.update(_HEADERS)
+            return response
+
+        return guarded
+
+    def _check_head(self, request: Request) -> None:
+        headers: dict[bytes, bytes] = {}
+        for name, value in request.headers.raw:
+            if name in headers and name != b"cookie":
+                raise _Refused(400, "bad_header", "A header comes twice.", "send each header once")
+            headers[name] = value
+        try:
+            self._heads.check(headers)
+        except RequestError as error:
+            raise _Refused(error.status, error.reason, error.message, error.hint) from None
+
+    async def _caller(self, request: Request) -> Caller:
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        text = bearer.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
+        found = await anyio.to_thread.run_sync(people.caller_of, self.workspace(), text) if text else None
+        is_cookie = scheme.lower() != "bearer"
+        if found is None or found.is_session != is_cookie:
+            raise _Refused(401, "not_signed_in", "Nobody is signed in.", "open the address that `penstock up` prints")
+        if is_cookie and request.method != "GET" and "origin" not in request.headers:
+            # A browser sends it with every form; without it nobody can tell which page asked.
+            raise _Refused(403, "bad_origin", "The request does not say which page it comes from.")
+        return found
+
+    async def _show(self, page: Page, request: Request) -> Response:
+        caller = await self._caller(request)
+        asked = self._asked(request, caller, {})
+        view = await anyio.to_thread.run_sync(self._seen, page, asked)
+        if _wants_json(request):
+            return _json(200, view.data)
+        said = self._told.pop(caller.token, "")
+        return self._html(200, view.template, caller, title=view.title, data=view.data, said=said, **view.more)
+
+    @staticmethod
+    def _seen(page: Page, asked: Asked) -> View:
+        if page.role is None or not any(asked.caller.may(page.role, grant.pipeline) for grant in asked.caller.grants):
+            raise _Refused(403, "not_allowed", f"This takes the role {page.role}.", "ask an admin")
+        view = page.show(asked)
+        if view.pipeline is not None and not asked.caller.may(page.role, view.pipeline):
+            raise NotFoundError("There is no such page.", hint="it may be about a pipeline that you have no role for")
+        return view
+
+    async def _act(self, action: Action, request: Request) -> Response:
+        caller = await self._caller(request)
+        form = await _form(request)
+        unknown = sorted(form.keys() - action.fields)
+        if unknown:
+            hint = f"send {', '.join(sorted(action.fields))}"
+            raise _Refused(422, "unknown_field", f"{unknown[0][:40]!r} is not a field of this.", hint)
+        done = await anyio.to_thread.run_sync(self._done, action, self._asked(request, caller, form))
+        if _wants_json(request):
+            return _json(200, {"said": done.said, "result": done.data})
+        if len(self._told) < _MOST_TOLD:
+            self._told[caller.token] = done.said
+        return RedirectResponse(done.to, status_code=303)
+
+    @staticmethod
+    def _done(action: Action, asked: Asked) -> Done:
+        pipeline = action.pipeline(asked)
+        if action.role is None or not asked.caller.may(action.role, pipeline):
+            if pipeline and not asked.caller.may("viewer", pipeline):
+                raise NotFoundError(
+                    "There is no such page.", hint="it may be about a pipeline that you have no role for"
+                )
+            raise _Refused(403, "not_allowed", f"This takes the role {action.role}.", "ask an admin")
+        return action.act(asked)
+
+    async def _sign_in(self, request: Request) -> Response:
+        if request.method == "GET":
+            token = request.query_params.get("token", "")
+            return self._html(200, "sign_in.html", None, title="Sign in", token=token)
+        if "origin" not in request.headers:
+            raise _Refused(403, "bad_origin", "The request does not say which page it comes from.")
+        retry_s = self._sign_ins.take()
+        if retry_s:
+            raise _Refused(429, "too_many", "Too many have tried to sign in.", "wait a moment", retry_s=retry_s)
+        form = await _form(request)
+        made = await anyio.to_thread.run_sync(people.sign_in, self.workspace(), form.get("token", ""))
+        if made is None:
+            hint = "they work once, for ten minutes; ask for another: penstock people invite NAME"
+            raise _Refused(401, "bad_token", "This address has been used, or is too old.", hint)
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(
+            COOKIE,
+            made.token,
+            max_age=int(SESSION_FOR.total_seconds()),
+            httponly=True,
+            samesite="strict",
+            secure=self.is_secure,
+        )
+        return response
+
+    async def _sign_out(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        await anyio.to_thread.run_sync(people.sign_out, self.workspace(), caller)
+        response = RedirectResponse("/sign-in", status_code=303)
+        response.delete_cookie(COOKIE)
+        return response
+
+    def _asked(self, request: Request, caller: Caller, form: Mapping[str, str]) -> Asked:
+        path = {name: str(value) for name, value in request.path_params.items()}
+        prefix = f"{'https' if self.is_secure else 'http'}://{request.headers['host']}"
+        return Asked(
+            workspace=self.workspace(),
+            caller=caller,
+            path=path,
+            query=dict(request.query_params),
+            form=form,
+            prefix=prefix,
+        )
+
+    def _html(self, status: int, template: str, caller: Caller | None, **more: Any) -> Response:
+        text = self._templates.get_template(template).render(caller=caller, **{"said": "", **more})
+        return Response(text, status, media_type="text/html")
+
+    def _refusal(self, request: Request, error: _Refused) -> Response:
+        headers = {"retry-after": str(max(1, round(error.retry_s)))} if error.retry_s else {}
+        if _wants_json(request):
+            said = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+            response = _json(error.status, said)
+        elif error.code == "not_signed_in" and request.method == "GET":
+            response = RedirectResponse("/sign-in", status_code=303)
+        else:
+            response = self._html(error.status, "refused.html", None, title="This was refused", error=error)
+        response.headers.update(headers)
+        return response
+
+    async def _no_route(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        message = {404: "There is no such page.", 405: "This address takes another method."}.get(
+            status, "This was refused."
+        )
+        response = self._refusal(request, _Refused(status, "no_route", message, "begin on the first page"))
+        response.headers.update(_HEADERS)
+        return response
+
+    async def _crashed(self, request: Request, _error: Exception) -> Response:
+        response = self._refusal(request, _Refused(500, "crash", "This failed here.", "the worker's log says why"))
+        response.headers.update(_HEADERS)
+        return response
+
+
+class _Static(StaticFiles):
+    """Files of ours, with the headers that all answers have; they change with a version of Penstock alone."""
+
+    def file_response(self, *given: Any, **more: Any) -> Response:
+        response = super().file_response(*given, **more)
+        response.headers.update({**_HEADERS, "cache-control": "no-cache"})
+        return response
+
+
+def _refused(error: PenstockError) -> _Refused:
+    match error:
+        case NotFoundError():
+            status = 404
+        case InputError():
+            status = 422
+        case CheckError():
+            status = 409
+        case StoreError():
+            status = 503
+        case _:
+            status = 500
+    return _Refused(status, error.code, error.message, error.hint, retry_s=5 if status == 503 else 0)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Return what was sent, a form or an object of texts as JSON; a field that comes twice is two opinions."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        with anyio.fail_after(_BODY_S):
+            body = await _bytes_of(request)
+    except TimeoutError:
+        raise _Refused(408, "slow_body", "The body did not arrive in time.") from None
+    except ClientDisconnect:
+        raise _Refused(400, "cut_off", "The request was cut off.") from None
+    try:
+        if kind == "application/json":
+            return msgspec.json.decode(body or b"{}", type=dict[str, str])
+        if kind == "application/x-www-form-urlencoded" or not body:
+            pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50, errors="strict")
+            if len(dict(pairs)) == len(pairs):
+                return dict(pairs)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+        raise _Refused(422, "bad_body", "The body is not as it should be.", "send an object of texts") from None
+    raise _Refused(415, "bad_body", "The body is neither a form nor JSON, or has a field twice.", "send JSON")
+
+
+async def _bytes_of(request: Request) -> bytes:
+    found = b""
+    async for part in request.stream():
+        found += part
+        if len(found) > MOST_BODY_BYTES:
+            raise _Refused(413, "too_large", f"The body is larger than {MOST_BODY_BYTES} bytes.")
+    return found
+
+
+def _wants_json(request: Request) -> bool:
+    path = request.url.path
+    return path.startswith(API) or path.endswith(".json") or "authorization" in request.headers
+
+
+def _json(status: int, data: object) -> Response:
+    return Response(_ENCODER.encode(data), status, media_type="application/json")

@@ -1,0 +1,198 @@
+"""What there is to see: each page asks `project` or `worker` once and names its template."""
+
+from penstock.core.errors import InputError, NotFoundError
+from penstock.core.records import Record
+from penstock.core.refs import ReleaseRef, RunRef, parse_name, parse_ref
+from penstock.core.states import RunState
+from penstock.project import people as known_people
+from penstock.project.alerting.listing import Shown, list_alerts
+from penstock.project.alerting.why import why
+from penstock.project.rollout import moves
+from penstock.project.showing import ReleaseLine, RunLine, list_releases, list_runs, show_release, show_run
+from penstock.project.status import Line, Status, known_pipelines
+from penstock.store.ledger import events
+from penstock.store.ledger.events import Event
+from penstock.store.ledger.people import ROLES, Person
+from penstock.store.ledger.rollouts import Rollout
+from penstock.web.asked import Asked, View
+from penstock.web.pictures import forest_of
+from penstock.worker.standing import status_of
+
+_RUNS, _MOST = 50, 200
+_SHORT = 8
+
+
+class ToDo(Record, frozen=True, kw_only=True):
+    """A line that asks for a look, of whichever pipeline."""
+
+    pipeline: str
+    question: str
+    line: Line
+
+
+class Home(Record, frozen=True, kw_only=True):
+    """All pipelines that a caller may see, and what asks for a look, most pressing first."""
+
+    pipelines: tuple[Status, ...]
+    to_do: tuple[ToDo, ...]
+
+
+class PipelineShown(Record, frozen=True, kw_only=True):
+    """One pipeline: the six answers, what was done lately, and the rollout under way."""
+
+    status: Status
+    rollout: Rollout | None
+    rollouts: tuple[Rollout, ...]
+    releases: tuple[ReleaseLine, ...]
+    runs: tuple[RunLine, ...]
+    alerts: tuple[Shown, ...]
+
+
+class RunPage(Record, frozen=True, kw_only=True):
+    """Runs, newest first; `before` leads on, and is None at the end."""
+
+    runs: tuple[RunLine, ...]
+    before: str | None
+
+
+class EventPage(Record, frozen=True, kw_only=True):
+    """Events, newest first; `before` leads on, and is None at the end."""
+
+    events: tuple[Event, ...]
+    before: int | None
+
+
+# What is asked for first when several things ask: a failing service hurts now, money can wait for the morning.
+_URGENCY = ("healthy", "load", "works", "fresh", "changed", "pays")
+
+
+def home(asked: Asked) -> View:
+    """Show every pipeline in a row, and what to do next."""
+    workspace = asked.workspace
+    names = [name for name in known_pipelines(workspace) if asked.caller.may("viewer", name)]
+    now = workspace.clock.now()
+    found = tuple(status_of(workspace, name, now) for name in names)
+    wanted = [
+        ToDo(pipeline=one.pipeline, question=answer.name, line=line)
+        for one in found
+        for answer in one.answers
+        for line in answer.lines
+        if line.verdict == "look"
+    ]
+    wanted.sort(key=lambda one: _URGENCY.index(one.question))
+    return View(template="home.html", title="Pipelines", data=Home(pipelines=found, to_do=tuple(wanted)))
+
+
+def pipeline(asked: Asked) -> View:
+    """Show the six answers of one pipeline, its rollout, releases, runs and open alerts."""
+    workspace, name = asked.workspace, parse_name(asked.path["name"], what="pipeline")
+    if name not in known_pipelines(workspace):
+        raise NotFoundError(f"There is no pipeline {name!r}.", hint="see all of them on the first page")
+    rollouts = moves.listing(name, workspace, most=_SHORT)
+    data = PipelineShown(
+        status=status_of(workspace, name, workspace.clock.now()),
+        rollout=next((one for one in rollouts if one.is_open), None),
+        rollouts=tuple(rollouts),
+        releases=list_releases(workspace, pipeline=name)[:_SHORT],
+        runs=list_runs(workspace, pipeline=name, limit=_SHORT),
+        alerts=list_alerts(workspace, pipeline=name, limit=_SHORT).alerts,
+    )
+    return View(template="pipeline.html", title=name, data=data, pipeline=name)
+
+
+def runs(asked: Asked) -> View:
+    """Show runs, newest first, of one pipeline or of all, in one state or in any."""
+    name, state, limit = (
+        asked.query.get("pipeline", ""),
+        asked.query.get("state", ""),
+        asked.number("limit", _RUNS, most=_MOST),
+    )
+    if state and state not in {one.value for one in RunState}:
+        raise InputError(
+            f"{state[:40]!r} is no state of a run.", hint=f"one of {', '.join(one.value for one in RunState)}"
+        )
+    before = asked.query.get("before", "")
+    wanted = parse_ref(before) if before else None
+    if wanted is not None and not isinstance(wanted, RunRef):
+        raise InputError(f"{before[:40]!r} is no run.", hint="take `before` from the page that came first")
+    names = [one for one in known_pipelines(asked.workspace) if asked.caller.may("viewer", one)]
+    if name and name not in names:
+        raise NotFoundError(f"There is no pipeline {name[:128]!r}.", hint="see all of them on the first page")
+    found = list_runs(
+        asked.workspace,
+        pipeline=name or None,
+        state=RunState(state) if state else None,
+        limit=limit + 1,
+        before=None if wanted is None else wanted.id,
+        among=None if asked.caller.may("viewer") else names,
+    )
+    more = found[limit - 1].run if len(found) > limit else None
+    data = RunPage(runs=found[:limit], before=more)
+    said = {"pipeline": name, "state": state, "pipelines": names, "states": [one.value for one in RunState]}
+    return View(template="runs.html", title="Runs", data=data, more=said)
+
+
+def run(asked: Asked) -> View:
+    """Show one run with its nodes, checks and evidence."""
+    reference = parse_ref(asked.path["run"])
+    if not isinstance(reference, RunRef):
+        raise NotFoundError(f"There is no run {asked.path['run'][:40]!r}.", hint="see the list of runs")
+    found = show_run(reference.id, asked.workspace)
+    drawn = [forest_of(one) for one in found.quality]
+    return View(
+        template="run.html", title=f"Run {reference}", data=found, pipeline=found.pipeline, more={"drawn": drawn}
+    )
+
+
+def releases(asked: Asked) -> View:
+    """Show the releases of all pipelines, newest first within each."""
+    found = [one for one in list_releases(asked.workspace) if asked.caller.may("viewer", one.release.partition("@")[0])]
+    return View(template="releases.html", title="Releases", data=tuple(found))
+
+
+def release(asked: Asked) -> View:
+    """Show what a release stands on."""
+    reference = parse_ref(asked.path["release"])
+    if not isinstance(reference, ReleaseRef):
+        raise NotFoundError(f"There is no release {asked.path['release'][:40]!r}.", hint="see the list of releases")
+    found = show_release(reference, asked.workspace)
+    drawn = [] if found.made_in is None else [forest_of(one) for one in found.made_in.quality]
+    more = {"drawn": drawn}
+    return View(template="release.html", title=str(reference), data=found, pipeline=reference.pipeline, more=more)
+
+
+def alerts(asked: Asked) -> View:
+    """Show the open alerts, or all, newest first."""
+    is_all = asked.query.get("all", "") == "1"
+    found = list_alerts(asked.workspace, is_all=is_all, limit=asked.number("limit", _RUNS, most=_MOST))
+    mine = tuple(one for one in found.alerts if asked.caller.may("viewer", one.pipeline))
+    return View(template="alerts.html", title="Alerts", data=mine, more={"is_all": is_all})
+
+
+def alert(asked: Asked) -> View:
+    """Walk back from an alert to what may be the reason."""
+    found = why(asked.workspace, asked.path["alert"])
+    return View(template="alert.html", title=f"Alert {found.alert.alert}", data=found, pipeline=found.alert.pipeline)
+
+
+def audit(asked: Asked) -> View:
+    """Show who did what, newest first; only to those who may see everything."""
+    if not asked.caller.may("viewer"):
+        raise NotFoundError("The audit is about all pipelines.", hint="ask an admin for a role for all of them")
+    limit, before = (
+        asked.number("limit", _RUNS, most=_MOST),
+        asked.number("before", 0, most=10**9) if "before" in asked.query else None,
+    )
+    with asked.workspace.ledger.read() as conn:
+        found = events.page(conn, limit=limit + 1, before=before)
+    data = EventPage(events=tuple(found[:limit]), before=found[limit - 1].id if len(found) > limit else None)
+    return View(template="audit.html", title="Audit", data=data)
+
+
+def people(asked: Asked) -> View:
+    """Show who may sign in and what they may."""
+    if not asked.caller.may("admin"):
+        raise NotFoundError("Only admins of all pipelines see who may sign in.", hint="ask one of them")
+    found: list[Person] = known_people.list_people(asked.workspace)
+    more = {"roles": ROLES, "pipelines": known_pipelines(asked.workspace)}
+    return View(template="people.html", title="People", data=tuple(found), more=more)

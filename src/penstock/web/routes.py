@@ -1,0 +1,120 @@
+"""The one table of what there is to see and to do, each line with the role that it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.store.ledger.people import EVERY, Role
+from penstock.web import actions, pages
+from penstock.web.asked import Asked, Done, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Something to see, at `path`, at `path` with ".json" and under /api/v1.
+
+    Attributes:
+        role: What a caller must have somewhere to get in; for the pipeline of the view it is looked at again.
+    """
+
+    path: str
+    show: Callable[[Asked], View]
+    role: Role | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """Something to do.
+
+    Attributes:
+        pipeline: Says whose, before anything is done; "" for no pipeline but all of them.
+        fields: What a form, or an object of JSON, may hold.
+    """
+
+    path: str
+    act: Callable[[Asked], Done]
+    role: Role | None
+    pipeline: Callable[[Asked], str]
+    fields: frozenset[str] = frozenset()
+
+
+def _by_name(asked: Asked) -> str:
+    return asked.path["name"]
+
+
+def _of_all(_asked: Asked) -> str:
+    return EVERY
+
+
+PAGES = (
+    Page(path="/", show=pages.home, role="viewer"),
+    Page(path="/pipelines/{name}", show=pages.pipeline, role="viewer"),
+    Page(path="/runs", show=pages.runs, role="viewer"),
+    Page(path="/runs/{run}", show=pages.run, role="viewer"),
+    Page(path="/releases", show=pages.releases, role="viewer"),
+    Page(path="/releases/{release}", show=pages.release, role="viewer"),
+    Page(path="/alerts", show=pages.alerts, role="viewer"),
+    Page(path="/alerts/{alert}", show=pages.alert, role="viewer"),
+    Page(path="/audit", show=pages.audit, role="viewer"),
+    Page(path="/people", show=pages.people, role="admin"),
+)
+ACTIONS = (
+    Action(
+        path="/pipelines/{name}/promote",
+        act=actions.promote,
+        role="releaser",
+        pipeline=_by_name,
+        fields=frozenset({"release", "to", "reason"}),
+    ),
+    Action(
+        path="/pipelines/{name}/rollback",
+        act=actions.roll_back,
+        role="releaser",
+        pipeline=_by_name,
+        fields=frozenset({"to", "reason"}),
+    ),
+    Action(
+        path="/pipelines/{name}/pause",
+        act=actions.pause,
+        role="releaser",
+        pipeline=_by_name,
+        fields=frozenset({"reason"}),
+    ),
+    Action(
+        path="/pipelines/{name}/resume",
+        act=actions.resume,
+        role="releaser",
+        pipeline=_by_name,
+        fields=frozenset({"reason"}),
+    ),
+    Action(
+        path="/pipelines/{name}/approve",
+        act=actions.approve,
+        role="releaser",
+        pipeline=_by_name,
+        fields=frozenset({"release", "role", "reason"}),
+    ),
+    Action(
+        path="/pipelines/{name}/retrain",
+        act=actions.retrain,
+        role="editor",
+        pipeline=_by_name,
+        fields=frozenset({"reason"}),
+    ),
+    Action(
+        path="/alerts/{alert}/dispose",
+        act=actions.dispose,
+        role="editor",
+        pipeline=actions.pipeline_of_alert,
+        fields=frozenset({"disposition", "note"}),
+    ),
+    Action(
+        path="/people/add",
+        act=actions.add_person,
+        role="admin",
+        pipeline=_of_all,
+        fields=frozenset({"person", "role", "pipeline"}),
+    ),
+    Action(
+        path="/people/remove", act=actions.remove_person, role="admin", pipeline=_of_all, fields=frozenset({"person"})
+    ),
+)
