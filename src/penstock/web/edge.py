@@ -27,6 +27,7 @@ from penstock.core.errors import CheckError, InputError, NotFoundError, Penstock
 from penstock.core.plain import plain
 from penstock.project import people
 from penstock.project.people import SESSION_FOR, Caller
+from penstock.project.status import known_pipelines
 from penstock.project.workspace import Workspace
 from penstock.serving.http.requests import Heads
 from penstock.serving.refusals import RequestError
@@ -48,7 +49,7 @@ _HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with "no-referrer" browsers send forms with an Origin of null
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "x-frame-options": "DENY",
@@ -169,20 +170,23 @@ class Pages:
     async def _show(self, page: Page, request: Request) -> Response:
         caller = await self._caller(request)
         asked = self._asked(request, caller, {})
-        view = await anyio.to_thread.run_sync(self._seen, page, asked)
+        view, known = await anyio.to_thread.run_sync(self._seen, page, asked)
         if _wants_json(request):
             return _json(200, view.data)
         said = self._told.pop(caller.token, "")
-        return self._html(200, view.template, caller, title=view.title, data=view.data, said=said, **view.more)
+        return self._html(
+            200, view.template, caller, title=view.title, data=view.data, said=said, known=known, **view.more
+        )
 
     @staticmethod
-    def _seen(page: Page, asked: Asked) -> View:
+    def _seen(page: Page, asked: Asked) -> tuple[View, frozenset[str]]:
+        """Return what a caller may see, and the pipelines that text on it may name."""
         if page.role is None or not any(asked.caller.may(page.role, grant.pipeline) for grant in asked.caller.grants):
             raise _Refused(403, "not_allowed", f"This takes the role {page.role}.", "ask an admin")
         view = page.show(asked)
         if view.pipeline is not None and not asked.caller.may(page.role, view.pipeline):
             raise NotFoundError("There is no such page.", hint="it may be about a pipeline that you have no role for")
-        return view
+        return view, frozenset(known_pipelines(asked.workspace))
 
     async def _act(self, action: Action, request: Request) -> Response:
         caller = await self._caller(request)
@@ -254,7 +258,9 @@ class Pages:
         )
 
     def _html(self, status: int, template: str, caller: Caller | None, **more: Any) -> Response:
-        text = self._templates.get_template(template).render(caller=caller, **{"said": "", **more})
+        text = self._templates.get_template(template).render(
+            caller=caller, **{"said": "", "known": frozenset(), **more}
+        )
         return Response(text, status, media_type="text/html")
 
     def _refusal(self, request: Request, error: _Refused) -> Response:

@@ -31,7 +31,8 @@ class Interval:
 
 def forest_of(quality: Quality) -> Markup:
     """Return models and worst slices by the deciding metric, each mean with its 95 % interval."""
-    models = [_model(one) for one in quality.models if one.metric == quality.metric and one.mean is not None]
+    known = [one for one in quality.models if one.metric == quality.metric and one.mean is not None]
+    models = [_model(one) for one in sorted(known, key=lambda one: one.role != "candidate")]
     slices = [
         Interval(name=f"{one.column} = {one.value}", mean=one.mean, low=one.low, high=one.high, n=one.n)
         for one in quality.worst

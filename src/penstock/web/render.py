@@ -4,7 +4,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -81,14 +82,21 @@ def figure(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 or (value == int(value) and abs(value) >= 10) else f"{value:.4g}"
 
 
-def linked(text: str) -> Markup:
-    """Return text whose releases, runs and alerts lead to their pages."""
+@pass_context
+def linked(context: Context, text: str) -> Markup:
+    """Return text whose releases, runs and alerts lead to their pages.
+
+    A version of a dataset looks like a release; the pipelines that are `known` to the page tell them apart.
+    """
     parts: list[Markup] = []
     end = 0
     for found in _REFERENCE.finditer(text):
         parts.append(escape(text[end : found.start()]))
         kind = str(found.lastgroup)
-        parts.append(Markup('<a href="/{}s/{}">{}</a>').format(kind, found[0], found[0]))
+        if kind == "release" and found[0].partition("@")[0] not in context["known"]:
+            parts.append(escape(found[0]))
+        else:
+            parts.append(Markup('<a href="/{}s/{}">{}</a>').format(kind, found[0], found[0]))
         end = found.end()
     parts.append(escape(text[end:]))
     return Markup("").join(parts)

@@ -1,0 +1,93 @@
+"""The pages in a real browser: every page, light and dark, wide and narrow; what a person does there by hand."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from chromium import PROGRAM, Page, browsing
+from pages_project import Site, answered, make_shops
+from penstock.project import people
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")]
+
+PATHS = (
+    *("/", "/pipelines/shop", "/runs", "/runs/r2", "/releases", "/releases/shop@2"),
+    *("/alerts", "/audit", "/people", "/runs/r99", "/sign-in"),
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with answered(make_shops(tmp_path / "shop")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(site: Site, tmp_path: Path) -> Iterator[Page]:
+    """A browser whose person has just signed in by the address they were given."""
+    made = people.add_person(site.workspace, "ada", "admin", by="test")
+    with browsing(tmp_path / "profile") as opened:
+        opened.open(f"{site.url}/sign-in?token={made.token}")
+        press(opened, "Sign in")
+        opened.wait_for("document.querySelector('h1')?.textContent === 'Pipelines'")
+        yield opened
+
+
+def press(page: Page, word: str) -> None:
+    """Press the button, or follow the link, that says so; it must be seen."""
+    find = f"[...document.querySelectorAll('main button, main a')].find(one => one.textContent.trim() === {word!r})"
+    assert page.evaluate(f"{find}?.checkVisibility() === true"), word
+    page.evaluate(f"{find}.click(); 0")
+
+
+def test_every_page_fits_and_says_nothing_wrong(page: Page, site: Site, tmp_path: Path) -> None:
+    """U1: no page is wider than a phone, none writes an error, each has one heading and labelled fields."""
+    for width in (1280, 380):
+        for is_dark in (False, True):
+            page.resize(width, 900, is_dark=is_dark)
+            for path in PATHS:
+                page.open(site.url + path)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+                assert page.evaluate("document.querySelectorAll('h1').length") == 1, path
+                assert page.evaluate("document.documentElement.lang") == "en"
+                assert page.evaluate("document.styleSheets.length") == 1, path
+                unnamed = (
+                    "[...document.querySelectorAll('input:not([type=hidden]), select')].filter(i => !i.labels.length)"
+                )
+                assert page.evaluate(f"{unnamed}.length") == 0, path
+                page.screenshot(tmp_path / "seen.png")
+    assert [one for one in page.complaints if "404" not in one] == []
+
+
+def test_dates_are_in_the_readers_zone(page: Page, site: Site) -> None:
+    """What the server says in UTC is shown as the reader's clock has it, with UTC where one points."""
+    page.open(f"{site.url}/releases")
+    assert "UTC" in page.evaluate("document.querySelector('time').title")
+    page.wait_for("!document.querySelector('time').textContent.includes('UTC')")
+
+
+def test_a_person_compares_and_rolls_back(page: Page, site: Site) -> None:
+    """Q8: from the first page to a release, its evidence, and back to the one before, in six clicks and a reason."""
+    press(page, "shop")
+    page.wait_for("document.querySelector('#changed') !== null")
+    press(page, "shop@2")
+    page.wait_for("document.querySelector('svg.forest') !== null")
+    assert "95 % interval" in page.evaluate("document.querySelector('svg.forest title').textContent")
+    page.open(f"{site.url}/pipelines/shop")
+    page.evaluate("document.querySelector('form[action$=rollback] [name=reason]').value = 'wrong prices'; 0")
+    press(page, "Roll back")
+    page.wait_for("document.querySelector('.told') !== null")
+    assert "shop@1 is live again, in place of shop@2." in page.evaluate("document.querySelector('.told').textContent")
+    page.open(f"{site.url}/audit")
+    assert "wrong prices" in page.evaluate("document.querySelector('main').innerText")
+
+
+def test_everything_is_reached_by_the_keyboard(page: Page) -> None:
+    """The first stop leads past the head of the page; what is stopped at is seen."""
+    page.evaluate("document.querySelector('.skip').focus(); 0")
+    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+    found = "[...document.querySelectorAll('a[href], button, input, select')].every(one => one.tabIndex >= 0)"
+    assert page.evaluate(found)
