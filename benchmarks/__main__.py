@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import experiments, frames, intake, keys, profiles, rollouts, slices, startup, steps
+from benchmarks import experiments, frames, intake, keys, pages, profiles, rollouts, slices, startup, steps
 from benchmarks.drift.__main__ import main as drift
 from benchmarks.table import Row, as_data, as_text, machine
 
@@ -19,6 +19,7 @@ ROOMS: dict[str, Callable[[], list[Row]]] = {
     "experiments": experiments.rows,
     "keys": keys.rows,
     "rollouts": rollouts.rows,
+    "pages": pages.rows,
 }
 
 
@@ -41,7 +42,7 @@ def main() -> None:
         "rooms",
         nargs="*",
         default=[*ROOMS, "intake"],
-        help="startup, steps, frames, slices, experiments, keys, rollouts, intake; all by default",
+        help="startup, steps, frames, slices, experiments, keys, rollouts, pages, intake; all by default",
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON; intake prints a table of its own")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows taken in; 10,000,000 is what is promised for")

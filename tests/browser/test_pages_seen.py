@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="need
 
 PATHS = (
     *("/", "/pipelines/shop", "/runs", "/runs/r2", "/releases", "/releases/shop@2"),
+    *("/compare?before=shop@1&after=shop@2", "/data", "/data/shop/buyers"),
     *("/alerts", "/audit", "/people", "/runs/r99", "/sign-in"),
 )
 

@@ -21,7 +21,7 @@ from penstock.web.routes import ACTIONS, PAGES, Page
 from project_folder import Project
 
 # What stands in a path in place of its braces.
-KNOWN = {"{name}": "shop", "{run}": "r1", "{release}": "shop@1", "{alert}": "a1"}
+KNOWN = {"{name}": "shop", "{run}": "r1", "{release}": "shop@1", "{alert}": "a1", "{dataset}": "buyers"}
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -75,6 +75,12 @@ def test_the_first_page_answers_six_questions_about_each_pipeline(site: Site, pr
         ("/runs", ("r1", "r2", "succeeded")),
         ("/runs?pipeline=shop&state=succeeded&limit=1", ("r2", "Older runs")),
         ("/runs/r2", ("best", "fit", "<svg", "95 % interval", "best over usual")),
+        ("/runs/r1", ('class="graph"', 'href="#node-best"', 'id="node-best"')),
+        ("/compare", ("Before, as movies@3 or r41",)),
+        ("/compare?before=shop@1&after=shop@2", ("Predictions", "WORD = &#34;two&#34;", "1 of 1 changed")),
+        ("/compare?before=shop@2&after=r2", ("Nothing differs.",)),
+        ("/data", ("buyers", "60")),
+        ("/data/shop/buyers", ("buyers@1", "bought", "Int64")),
         ("/releases", ("shop@1", "shop@2", "live")),
         ("/releases/shop@1", ("People find &lt;what&gt; they need.", "buyers@1", "Promote shop@1")),
         ("/alerts", ("Nothing is wrong that a monitor knows of.",)),
@@ -133,7 +139,9 @@ def test_every_route_asks_for_its_role(site: Site, role: str | None) -> None:
                 assert status in {200, 404}, (page.path, status)  # there is no alert a1
             elif role == "elsewhere":
                 # Lists hold what one may see: nothing.
-                assert status in ({200} if page.path in {"/", "/runs", "/releases", "/alerts"} else {403, 404})
+                assert status in (
+                    {200} if page.path in {"/", "/runs", "/releases", "/alerts", "/data", "/compare"} else {403, 404}
+                )
             else:
                 assert status == (403 if rank >= 0 else 401), (page.path, status)
         for action in ACTIONS:
@@ -158,7 +166,11 @@ def test_lists_hold_only_what_one_may_see(site: Site) -> None:
         assert eve.get("/index.json").json() == {"pipelines": [], "to_do": []}
         assert eve.get("/runs.json").json()["runs"] == []
         assert eve.get("/releases.json").json() == []
-        for path in ("/pipelines/shop", "/runs/r1", "/releases/shop@1", "/audit", "/people"):
+        assert eve.get("/data.json").json() == []
+        secret = ("/compare.json?before=shop@1&after=shop@2", "/compare.json?before=r1&after=r2")
+        assert [eve.get(path).status_code for path in secret] == [404, 404]
+        assert "shop@" not in eve.get("/compare").text
+        for path in ("/pipelines/shop", "/runs/r1", "/releases/shop@1", "/audit", "/people", "/data/shop/buyers"):
             there, absent = eve.get(f"{path}.json"), eve.get("/pipelines/none.json")
             assert there.status_code == absent.status_code == 404, path
 

@@ -69,6 +69,7 @@ class NodeShown(Record, frozen=True, kw_only=True):
 
     Attributes:
         state: As recorded, or "not reached".
+        needs: Nodes whose outputs it takes.
         parts: How many parts it was done in.
         wall_s: All its attempts together; None where there was none, since its result was reused.
         made: The dataset version, or the rows or type of what it made, by output.
@@ -87,6 +88,7 @@ class NodeShown(Record, frozen=True, kw_only=True):
     peak_bytes: int | None
     made: dict[str, str]
     is_platform: bool
+    needs: tuple[str, ...] = ()
     usual_cpu_s: float | None = None
     factor: float | None = None
 
@@ -294,7 +296,7 @@ def show_run(run_id: int, workspace: Workspace) -> RunShown:
         error=run.error,
         params=run.params,
         nodes=tuple(
-            _node(node, nodes, tried, timed.get(node.name))
+            msgspec.structs.replace(_node(node, nodes, tried, timed.get(node.name)), needs=_needs(node, graph))
             for node in with_platform_nodes(graph).nodes
             if is_executed(node)
         ),
@@ -341,6 +343,13 @@ def _run_line(run: runs.Run, workspace: Workspace, timed: RunTimings | None) -> 
 
 def _duration(run: runs.Run) -> float | None:
     return None if run.finished_at is None else (run.finished_at - run.started_at).total_seconds()
+
+
+def _needs(node: Node, graph: Graph) -> tuple[str, ...]:
+    found = [edge.node for edge in node.edges if edge.node]
+    if any(edge.source == "model" and edge.form == "word" for edge in node.edges):  # it goes through all of them
+        found += [one.name for one in graph.nodes if one.role in {"model", "baseline"}]
+    return tuple(dict.fromkeys(found))
 
 
 def _node(

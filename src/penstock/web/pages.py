@@ -7,15 +7,28 @@ from penstock.core.states import RunState
 from penstock.project import people as known_people
 from penstock.project.alerting.listing import Shown, list_alerts
 from penstock.project.alerting.why import why
+from penstock.project.comparing import diff
+from penstock.project.datasets import list_datasets, show_dataset
 from penstock.project.rollout import moves
-from penstock.project.showing import ReleaseLine, RunLine, list_releases, list_runs, show_release, show_run
+from penstock.project.showing import (
+    NodeShown,
+    ReleaseLine,
+    RunLine,
+    RunShown,
+    list_releases,
+    list_runs,
+    show_release,
+    show_run,
+)
 from penstock.project.status import Line, Status, known_pipelines
 from penstock.store.ledger import events
 from penstock.store.ledger.events import Event
 from penstock.store.ledger.people import ROLES, Person
 from penstock.store.ledger.rollouts import Rollout
 from penstock.web.asked import Asked, View
+from penstock.web.drawing import Box, draw
 from penstock.web.pictures import forest_of
+from penstock.web.render import lasting
 from penstock.worker.standing import status_of
 
 _RUNS, _MOST = 50, 200
@@ -138,15 +151,59 @@ def run(asked: Asked) -> View:
     if not isinstance(reference, RunRef):
         raise NotFoundError(f"There is no run {asked.path['run'][:40]!r}.", hint="see the list of runs")
     found = show_run(reference.id, asked.workspace)
-    drawn = [forest_of(one) for one in found.quality]
-    return View(
-        template="run.html", title=f"Run {reference}", data=found, pipeline=found.pipeline, more={"drawn": drawn}
-    )
+    more = {"drawn": [forest_of(one) for one in found.quality], "graph": draw(_boxes(found))}
+    return View(template="run.html", title=f"Run {reference}", data=found, pipeline=found.pipeline, more=more)
+
+
+def _boxes(found: RunShown) -> list[Box]:
+    own = [node for node in found.nodes if not node.is_platform]
+    return [Box(name=node.node, needs=node.needs, state=node.state, said=_in_short(node)) for node in own]
+
+
+def _in_short(node: NodeShown) -> str:
+    return f"{node.state}, {lasting(node.wall_s)}" if node.wall_s is not None else node.state
+
+
+def compare(asked: Asked) -> View:
+    """Show what differs between two runs or releases: code, data, parameters, metrics, and answers that change."""
+    before, after = asked.query.get("before", ""), asked.query.get("after", "")
+    for reference in (before, after) if before and after else ():
+        if not asked.caller.may("viewer", _pipeline_of(reference, asked)):
+            raise NotFoundError(f"There is no {reference!r}.", hint="see the lists of runs and releases")
+    found = diff(asked.workspace, before, after) if before and after else None
+    known = [one.release for one in list_releases(asked.workspace) if asked.caller.may("viewer", _name(one.release))]
+    moved = [] if found is None else [one for one in found.metrics if one.before != one.after]
+    more = {"before": before, "after": after, "choices": known, "moved": moved}
+    return View(template="compare.html", title="Compare", data=found, more=more)
+
+
+def _pipeline_of(reference: str, asked: Asked) -> str:
+    match parse_ref(reference):
+        case ReleaseRef(pipeline=name):
+            return name
+        case RunRef(id=number):
+            return show_run(number, asked.workspace).pipeline
+
+
+def _name(release: str) -> str:
+    return release.partition("@")[0]
+
+
+def datasets(asked: Asked) -> View:
+    """Show every dataset with its newest version."""
+    found = [one for one in list_datasets(asked.workspace) if asked.caller.may("viewer", one.pipeline)]
+    return View(template="datasets.html", title="Data", data=tuple(found))
+
+
+def dataset(asked: Asked) -> View:
+    """Show one dataset: columns, intakes, and what was set aside."""
+    found = show_dataset(asked.workspace, asked.path["name"], asked.path["dataset"])
+    return View(template="dataset.html", title=found.version, data=found, pipeline=found.pipeline)
 
 
 def releases(asked: Asked) -> View:
     """Show the releases of all pipelines, newest first within each."""
-    found = [one for one in list_releases(asked.workspace) if asked.caller.may("viewer", one.release.partition("@")[0])]
+    found = [one for one in list_releases(asked.workspace) if asked.caller.may("viewer", _name(one.release))]
     return View(template="releases.html", title="Releases", data=tuple(found))
 
 

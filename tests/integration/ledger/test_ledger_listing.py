@@ -49,4 +49,6 @@ def test_every_listing_has_its_index() -> None:
         "runs_by_pipeline",
         "runs_by_state",
         "runs_by_pipeline_state",
+        "runs_by_end",  # what was used in the last day
+        "runs_released",  # the newest that made a release
     }

@@ -7,7 +7,6 @@ import msgspec
 import sqlalchemy as sa
 
 from penstock.core.records import Record
-from penstock.core.states import RunState
 from penstock.store.ledger import schema
 from penstock.store.ledger.statements import fields
 
@@ -78,8 +77,7 @@ _RELEASED = (
     sa.select(_R.c.id, _R.c.finished_at)
     .where(
         _R.c.pipeline == sa.bindparam("of_pipeline"),
-        _R.c.state == RunState.SUCCEEDED.value,
-        _R.c.release.is_not(None),
+        _R.c.release.is_not(None),  # only a run that succeeded has one
     )
     .order_by(_R.c.id.desc())
     .limit(1)
