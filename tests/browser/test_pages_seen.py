@@ -14,7 +14,7 @@ from penstock.project import people
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")]
 
 PATHS = (
-    *("/", "/pipelines/shop", "/runs", "/runs/r2", "/releases", "/releases/shop@2"),
+    *("/", "/pipelines/shop", "/pipelines/shop/answers", "/runs", "/runs/r2", "/releases", "/releases/shop@2"),
     *("/compare?before=shop@1&after=shop@2", "/data", "/data/shop/buyers"),
     *("/alerts", "/audit", "/people", "/runs/r99", "/sign-in"),
 )

@@ -14,14 +14,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages_project import Site, answered, make_shops
 from penstock.core.clock import Clock
 from penstock.project import people
-from penstock.store.ledger import events
+from penstock.project.questions import ask_release
+from penstock.serving.processes.ask import Ask
+from penstock.store.ledger import events, releases
 from penstock.store.ledger.people import ROLES
 from penstock.web.edge import API, COOKIE, Pages
 from penstock.web.routes import ACTIONS, PAGES, Page
 from project_folder import Project
 
 # What stands in a path in place of its braces.
-KNOWN = {"{name}": "shop", "{run}": "r1", "{release}": "shop@1", "{alert}": "a1", "{dataset}": "buyers"}
+KNOWN = {
+    "{name}": "shop",
+    "{run}": "r1",
+    "{release}": "shop@1",
+    "{alert}": "a1",
+    "{dataset}": "buyers",
+    "{answer}": "p018f312b4c00000000000000000000f",
+}
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -206,6 +215,25 @@ def test_a_releaser_rolls_back_and_an_editor_does_not(site: Site, project: Proje
     with site.workspace.ledger.read() as conn:
         moved = [one for one in events.page(conn) if one.action == "release.rolled_back"]
     assert [(one.actor, one.details["reason"]) for one in moved] == [("rita", "wrong <b>prices</b>")]
+
+
+def test_an_answer_is_found_and_explained(site: Site, project: Project) -> None:
+    """Q54, U3: by key, with the release, the model and what became of it; who may only look sees no one's questions."""
+    with site.workspace.ledger.read() as conn:
+        live = releases.live(conn, "shop")
+    assert live is not None
+    (given,) = ask_release(live, [Ask(function="show", body=b'{"person": 7}')], site.workspace)
+    assert given.error is None
+    with site.client("eve", "editor", "shop") as eve:
+        found = eve.get("/pipelines/shop/answers?key=7").text
+        (place,) = set(re.findall(r'href="(/pipelines/shop/answers/p[0-9a-f]+)"', found))
+        assert "No answer is like that." in eve.get("/pipelines/shop/answers?key=8").text
+        page = eve.get(place).text
+        assert "made by <a href" in page
+        assert eve.get(f"{place}.json").json()["prediction"]["answer"] == "two"
+    with site.client("vera", "viewer", "shop") as vera:
+        assert vera.get("/pipelines/shop/answers.json").json()["predictions"] is None
+        assert vera.get(f"{place}.json").status_code == 403
 
 
 def test_an_editor_asks_for_a_retrain(site: Site) -> None:

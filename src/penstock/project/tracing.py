@@ -106,13 +106,16 @@ class Traced(Record, frozen=True, kw_only=True):
     truth: tuple[TruthShown, ...]
 
 
-def trace(prediction_id: str, workspace: Workspace, *, pipeline: str | None = None) -> Traced:
+def trace(
+    prediction_id: str, workspace: Workspace, *, pipeline: str | None = None, is_recomputed: bool = True
+) -> Traced:
     """Explain one prediction, and answer it again with the same release in a process of its own.
 
     Args:
         prediction_id: As callers got it; that of one answer where a request was given several.
         workspace: The project.
         pipeline: Whose it is; looked for in all of them when None.
+        is_recomputed: It is answered again; otherwise only what is recorded is told.
 
     Raises:
         InputError: The text is not a prediction id.
@@ -136,7 +139,9 @@ def trace(prediction_id: str, workspace: Workspace, *, pipeline: str | None = No
         released_at=release.made_at,
         run="" if release.run_id is None else f"r{release.run_id}",
         arguments=() if node is None else tuple(_arguments(node, manifest, workspace)),
-        recomputed=_recomputed([found], release.manifest_digest, manifest, workspace)[0],
+        recomputed=_recomputed([found], release.manifest_digest, manifest, workspace)[0]
+        if is_recomputed
+        else Recomputed(verdict="not recomputed", why="that was not asked for"),
         truth=truth,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.store.ledger.people import EVERY, Role
-from penstock.web import actions, pages
+from penstock.web import actions, answers, pages
 from penstock.web.asked import Asked, Done, View
 
 
@@ -48,6 +48,8 @@ def _of_all(_asked: Asked) -> str:
 PAGES = (
     Page(path="/", show=pages.home, role="viewer"),
     Page(path="/pipelines/{name}", show=pages.pipeline, role="viewer"),
+    Page(path="/pipelines/{name}/answers", show=answers.use, role="viewer"),
+    Page(path="/pipelines/{name}/answers/{answer}", show=answers.answer, role="editor"),
     Page(path="/runs", show=pages.runs, role="viewer"),
     Page(path="/runs/{run}", show=pages.run, role="viewer"),
     Page(path="/compare", show=pages.compare, role="viewer"),
