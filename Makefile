@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PEERS ?= $(HOME)/.cache/penstock-serving-peers
 DRIFT_PEERS ?= $(HOME)/.cache/penstock-drift-peers
 
-.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted check-plan soak serve-on-ray check fix bench bench-drift bench-profiles bench-serving bench-serving-peers docs proto clean
+.PHONY: demo test beside test-fast rehearse-kills rehearse rehearse-loop-kills rehearse-planted check-plan soak serve-on-ray check fix bench bench-drift bench-profiles bench-serving bench-serving-peers screenshots docs proto clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -86,6 +86,9 @@ bench-serving-peers: $(VENV)/.test  ## Install the servers that ours is compared
 
 bench-serving: bench-serving-peers  ## Serving beside seven other servers, in turn on the same core. Needs wrk; about 40 minutes.
 	$(BIN)/python -m benchmarks.serving run --peers $(PEERS)
+
+screenshots: $(VENV)/.test beside  ## Every page of the movies example, light and dark, wide and narrow, in screenshots/.
+	$(BIN)/python tests/screenshots.py screenshots
 
 docs: $(VENV)/.test  ## Regenerate the reference pages.
 	$(BIN)/python tools/reference.py

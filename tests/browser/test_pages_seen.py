@@ -1,5 +1,6 @@
 """The pages in a real browser: every page, light and dark, wide and narrow; what a person does there by hand."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from chromium import PROGRAM, Page, browsing
 from pages_project import Site, answered, make_shops
 from penstock.project import people
+from project_folder import COMMAND, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")]
 
@@ -68,6 +70,28 @@ def test_dates_are_in_the_readers_zone(page: Page, site: Site) -> None:
     page.open(f"{site.url}/releases")
     assert "UTC" in page.evaluate("document.querySelector('time').title")
     page.wait_for("!document.querySelector('time').textContent.includes('UTC')")
+
+
+def test_a_run_is_watched_while_it_runs(page: Page, site: Site, tmp_path: Path) -> None:
+    """U1: the page of a run under way shows each node as it ends, without being loaded again."""
+    project = Project(tmp_path / "shop", "shop")
+    wait = "while not (Path(__file__).parents[3] / 'go').exists():\n        time.sleep(0.05)\n    return WORD"
+    project.change("    return WORD", f"    {wait}", "shop.py")
+    project.change("import polars as pl\n", "import time\nfrom pathlib import Path\n\nimport polars as pl\n", "shop.py")
+    with subprocess.Popen([*COMMAND, "run", "--quiet"], cwd=project.root) as process:
+        try:
+            page.open(f"{site.url}/runs")
+            page.wait_for("document.querySelector('.mark.running') !== null")
+            page.open(f"{site.url}/runs/r3")
+            page.wait_for("document.querySelector('#node-best .mark.running') !== null")
+            page.evaluate("window.isSame = true")
+        finally:
+            (tmp_path / "shop" / "go").touch()
+        assert process.wait(60) == 0
+    page.wait_for("document.querySelector('h1 .mark.succeeded') !== null")
+    assert page.evaluate("window.isSame") is True
+    page.wait_for("document.querySelector('main[data-live]') === null")
+    assert page.complaints == []
 
 
 def test_a_person_compares_and_rolls_back(page: Page, site: Site) -> None:

@@ -243,6 +243,9 @@ def test_changed_tells_releases_and_the_way_back(sight: Project, tmp_path: Path)
     assert "sight@2 is live since 2 h by r2 (manual)" in lines
     assert _line(lines, "sight@1, made 26 h ago by r1")["leads_to"] == "penstock diff sight@1 sight@2"
     assert _line(lines, "back to sight@1")["leads_to"] == "penstock rollback sight --to sight@1"
+    assert project.command("rollback", "sight").returncode == 0
+    _, lines = _answer(_status(project, BEGIN + DAY + 2 * HOUR), "changed")
+    assert not any(said.startswith("back to") for said in lines)  # what is newer is no way back
 
 
 def test_a_damaged_release_is_told(sight: Project, tmp_path: Path) -> None:

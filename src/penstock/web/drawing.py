@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 _BOX_W, _BOX_H, _GAP_X, _GAP_Y, _EDGE = 168, 46, 56, 18, 8
 _SWEEPS = 6
 _MOST = 150
-_LONGEST = 22
+_LONGEST = 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,12 +48,13 @@ def _rollout(facts: Facts) -> Iterator[Line]:
 
 
 def _before(facts: Facts) -> Iterator[Line]:
-    older = [r for r in facts.releases if facts.release is None or r.version != facts.release.version][:_MOST]
-    for release in older:
+    others = [r for r in facts.releases if facts.release is None or r.version != facts.release.version][:_MOST]
+    for release in others:
         by = "imported" if release.run_id is None else f"by r{release.run_id}"
         said = f"{release.ref}, made {ago(release.made_at, facts.now)} {by}"
         leads = "" if facts.release is None else f"penstock diff {release.ref} {facts.release.ref}"
         yield Line(verdict="said", said=said, leads_to=leads)
+    older = [r for r in facts.releases if facts.release is not None and r.version < facts.release.version]
     if older:
         back = older[0].ref
         said = f"back to {back}: code, artifacts, checks and policy at once"
