@@ -67,8 +67,9 @@ class Page:
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path) -> None:
-        """Keep what is seen as PNG."""
-        data = self._call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        """Keep what is seen, as PNG or WebP by the name of the file."""
+        kind = path.suffix.removeprefix(".")
+        data = self._call("Page.captureScreenshot", captureBeyondViewport=True, format=kind)["data"]
         path.write_bytes(base64.b64decode(data))
 
     def _call(self, method: str, **params: Any) -> Any:

@@ -10,7 +10,7 @@ import httpx
 from penstock.project import people
 from penstock.project.workspace import Workspace
 from penstock.store.ledger.people import EVERY, Role
-from penstock.web.edge import COOKIE, Pages
+from penstock.web.edge import Pages
 from penstock.worker.listening import answer_at
 from project_folder import Project
 
@@ -61,6 +61,11 @@ class Site:
     url: str
     workspace: Workspace
 
+    @property
+    def cookie(self) -> str:
+        """Name of the cookie of a session."""
+        return f"penstock_session_{httpx.URL(self.url).port}"
+
     def session(self, name: str, role: Role, pipeline: str = EVERY) -> str:
         """Let somebody in and sign them in; return the value of their cookie."""
         made = people.add_person(self.workspace, name, role, pipeline=pipeline, by="test")
@@ -71,7 +76,7 @@ class Site:
     @contextmanager
     def client(self, name: str, role: Role, pipeline: str = EVERY) -> Iterator[httpx.Client]:
         """Browse as somebody with a role: with their cookie, and the Origin that a browser sends."""
-        cookies = {COOKIE: self.session(name, role, pipeline)}
+        cookies = {self.cookie: self.session(name, role, pipeline)}
         headers = {"origin": self.url}
         with httpx.Client(base_url=self.url, cookies=cookies, headers=headers, timeout=60) as client:
             yield client

@@ -50,7 +50,7 @@ def made(root: Path) -> Project:
 
 
 def photograph(site: Site, folder: Path, profile: Path) -> None:
-    """Keep each page as PNG."""
+    """Keep each page as WebP."""
     token = people.add_person(site.workspace, "ada", "admin", by="owner").token
     with browsing(profile) as page:
         page.open(f"{site.url}/sign-in?token={token}")
@@ -59,7 +59,7 @@ def photograph(site: Site, folder: Path, profile: Path) -> None:
         for (name, path), (size, width), is_dark in itertools.product(PAGES.items(), WIDTHS.items(), (False, True)):
             page.resize(width, 700, is_dark=is_dark)
             page.open(site.url + path)
-            target = folder / f"{name}-{size}-{'dark' if is_dark else 'light'}.png"
+            target = folder / f"{name}-{size}-{'dark' if is_dark else 'light'}.webp"
             page.screenshot(target)
             sys.stdout.write(f"{target}\n")
 

@@ -40,7 +40,10 @@ def test_ctrl_c_leaves_what_is_done_and_the_same_command_goes_on(shop: Project) 
     count = 1_500_000
     pl.DataFrame({"item": ["tea", "milk"] * (count // 2)}).write_parquet(shop.root / "many.parquet")
     words = [*COMMAND, "batch", "shop", "--in", "many.parquet", "--out", "many", "--workers", "1"]
-    with subprocess.Popen(words, cwd=shop.root, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    slow = {**os.environ, "PENSTOCK_FAULT": "batch_before_part:slow:500"}  # so that it is under way when it is told
+    with subprocess.Popen(
+        words, cwd=shop.root, env=slow, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         until(lambda: list(shop.root.glob("many/part-*")))
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)

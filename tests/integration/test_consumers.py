@@ -232,6 +232,31 @@ def test_an_application_that_came_after_the_gate_is_not_broken_either(tmp_path: 
     assert project.live("films") == "films@1"
 
 
+def test_an_approval_lets_no_breach_through(tmp_path: Path) -> None:
+    """Q58: where policy asks for an approval alone, the last one would put it live: it is refused by name."""
+    project = Project(tmp_path)
+    project.write(FILMS, "films.py")
+    project.write('[films]\napprovals = ["product"]\n', "penstock.toml")
+    assert project.run().release == "films@1"
+    project.change("k: int = 10", "count: int = 10", "films.py")
+    project.change(".head(k)", ".head(count)", "films.py")
+    assert project.run().release == "films@2"
+    registered(project, "website", "--fields", "user_id,k")
+    refused = project.command("approve", "films@2", "--as", "product", "--reason", "looks right")
+    assert refused.returncode == 3
+    assert "films@2 breaks website: recommend: field k is gone." in refused.stderr
+    assert project.live("films") == "films@1"
+    assert project.command("consumers", "revoke", "films", "website").returncode == 0
+    assert project.command("approve", "films@2", "--as", "product", "--reason", "they moved").returncode == 0
+    assert project.live("films") == "films@2"
+    newer = project.command("rollback", "films", "--to", "films@2")
+    assert newer.returncode == 2  # it is live
+    assert project.command("rollback", "films").returncode == 0
+    newer = project.command("rollback", "films", "--to", "films@2")
+    assert newer.returncode == 2
+    assert "films@2 is newer than films@1, which is live." in newer.stderr
+
+
 def test_a_candidate_beside_the_live_release_asks_for_no_second_key(tmp_path: Path) -> None:
     """Q58: who was let in is the same consumer, whichever release answers."""
     project = Project(tmp_path)

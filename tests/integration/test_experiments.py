@@ -354,6 +354,7 @@ def test_what_cannot_be_compared_is_refused(world: World) -> None:
             ({}, InputError, "was the same for all of 0 keys"),
             ({"arms": ("flow@1", "other@1")}, InputError, "'other@1' is no release of 'flow'"),
             ({"outcome": "bough"}, NotFoundError, "no outcome 'bough'"),
+            ({"arms": ("flow@1", "flow@9", "fallback")}, NotFoundError, "no release 'flow@9'"),
             ({"shares": (0.5, 0.5)}, InputError, "3 arms have 2 shares"),
             ({"history_days": 1e-9}, InputError, "has a key"),
         ):

@@ -29,7 +29,9 @@ _STYLES = {"better": "green", "no_worse": "green", "worse": "bold red", "unclear
 _WORDS = {"better": "better", "no_worse": "no worse", "worse": "worse", "unclear": "unclear"}
 
 
-Name = Annotated[str | None, typer.Option("--name", help="Of the experiment; needless where one is meant.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Of the experiment; else the newest, or the only one in penstock.toml.")
+]
 Arms = Annotated[
     str | None, typer.Option("--arms", help="Releases, or fallback, separated by commas; the first is the control.")
 ]
@@ -76,7 +78,7 @@ def experiment(
     to split; status looks, as often as one likes, and decides once it is sure; stop ends it before. A key (as a user)
     gets the same arm as long as the experiment runs. Who wins is recorded, not put live: that is for penstock promote.
 
-    What [PIPELINE.experiments.NAME] of penstock.toml says need not be said here; what is said here goes before it.
+    What [PIPELINE.experiments.NAME] of penstock.toml says need not be said here; options given here win.
 
     Exit codes: 0 done, 2 no such thing or wrong input, 4 the store failed.
 

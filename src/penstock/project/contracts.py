@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.core.errors import CheckError
 from penstock.core.records import CheckResult
+from penstock.core.refs import ReleaseRef
 from penstock.project.workspace import Workspace, read_manifest
 from penstock.releases.contract import Breach, Relied, breaks, interface_of
 from penstock.releases.manifest import Manifest
@@ -60,8 +61,23 @@ def refuse_breaking(workspace: Workspace, after: Manifest, release: str) -> None
         return
     found = breaches_of(workspace, read_manifest(live.manifest_digest, workspace), after)
     if found:
-        hint = f'agree with them; `breaking = "allow"` under [{after.pipeline}] in penstock.toml lets it through'
+        hint = f'agree with them, or let it through by `breaking = "allow"` under [{after.pipeline}] in penstock.toml'
+        hint += " (a server that runs has to be started again)"
         raise CheckError(f"{release} {_broken(found)}.", hint=hint)
+
+
+def refuse_breaking_release(workspace: Workspace, ref: ReleaseRef) -> Manifest:
+    """Return the manifest of a release that may be taken up, as far as applications go.
+
+    Raises:
+        CheckError: It breaks the contract of a registered application, and policy lets no such release through.
+        NotFoundError: There is no such release.
+    """
+    with workspace.ledger.read() as conn:
+        found = releases.get(conn, ref)
+    manifest = read_manifest(found.manifest_digest, workspace)
+    refuse_breaking(workspace, manifest, str(ref))
+    return manifest
 
 
 def _broken(found: Sequence[Breach]) -> str:

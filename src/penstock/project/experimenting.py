@@ -284,12 +284,23 @@ def _graph(pipeline: str, arms: Sequence[str], workspace: Workspace) -> Graph:
         with workspace.ledger.read() as conn:
             found = releases.get(conn, ref)
         graphs.append(read_manifest(found.manifest_digest, workspace).graph)
-    if FALLBACK in arms and not any(node.role == "fallback" for graph in graphs for node in graph.nodes):
-        raise NotFoundError(f"{pipeline!r} has no fallback.", hint="declare one with @pipeline.fallback(...)")
-    if graphs:
-        return graphs[0]
-    live = find_release(pipeline, workspace)
-    return read_manifest(live.manifest_digest, workspace).graph
+    if not graphs:
+        live = find_release(pipeline, workspace)
+        graphs.append(read_manifest(live.manifest_digest, workspace).graph)
+    if FALLBACK in arms:
+        _refuse_without_fallback(graphs)
+    return graphs[0]
+
+
+def _refuse_without_fallback(graphs: Sequence[Graph]) -> None:
+    for graph in graphs:
+        fallbacks = [node for node in graph.nodes if node.role == "fallback"]
+        for node in graph.nodes:
+            if node.role == "serve" and not any(node.name in one.options.get("serves", ()) for one in fallbacks):
+                raise NotFoundError(
+                    f"Function {node.name!r} of {graph.pipeline!r} has no fallback, so it cannot be an arm.",
+                    hint="declare one that takes the same fields, with @pipeline.fallback(...)",
+                )
 
 
 def _dealt(pipeline: str, arms: Sequence[str], workspace: Workspace) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from penstock.releases.experiments.plan import DAY_S, MONTH_DAYS, Metric, Plan, 
 from penstock.serving.plane.plane import EXPLORE
 from penstock.serving.plane.split import arm_of
 from penstock.serving.predictions.outcomes import outcomes_frame
-from penstock.serving.predictions.reading import predictions_frame
+from penstock.serving.predictions.reading import NOT_THE_MODEL, predictions_frame
 
 LOGGED = ("errors", "answer_ms")
 EXPERIMENT = "experiment"  # the variant of answers of the release that a server deals beside the live one
@@ -156,7 +156,8 @@ def usual_of(workspace: Workspace, pipeline: str, span: Span, *, outcome: Metric
         outcome: What an experiment is to decide by.
         guards: What it is to guard.
     """
-    found = _Exposures(workspace, pipeline, span, arm=pl.lit(""))
+    by_model = pl.when(~pl.col("variant").is_in(NOT_THE_MODEL)).then(pl.lit(""))
+    found = _Exposures(workspace, pipeline, span, arm=by_model)
     moments = {one.name: found.tallies(one).get("", Tally()).moments for one in (outcome, *guards)}
     begin = found.rows["at"].min()
     since = begin if isinstance(begin, datetime) else span.since

@@ -92,8 +92,42 @@ def remove_person(workspace: Workspace, name: str, *, by: str | None = None) -> 
         NotFoundError: There is no such person.
         InputError: They are the last admin.
     """
+    parse_name(name, what="person")
     with workspace.ledger.write() as conn:
         return people.remove(conn, name, by=by or person())
+
+
+def take_role(workspace: Workspace, name: str, pipeline: str, *, by: str | None = None) -> Person:
+    """Take back what somebody may do with a pipeline.
+
+    Raises:
+        NotFoundError: There is no such person, or they had no role there.
+        InputError: They are the last admin.
+    """
+    with workspace.ledger.write() as conn:
+        return people.take(conn, name, pipeline, by=by or person())
+
+
+def list_tokens(workspace: Workspace, name: str) -> list[KeptToken]:
+    """Return the tokens for programs of a person that still work, the newest first.
+
+    Raises:
+        NotFoundError: There is no such person.
+    """
+    now = workspace.clock.now()
+    with workspace.ledger.read() as conn:
+        people.get(conn, name)
+        return [one for one in people.tokens_of(conn, name, "api") if one.is_good(now)]
+
+
+def revoke_token(workspace: Workspace, token_id: str, *, by: str | None = None) -> KeptToken:
+    """Have a token refused from now on.
+
+    Raises:
+        NotFoundError: There is none of that id.
+    """
+    with workspace.ledger.write() as conn:
+        return people.revoke(conn, token_id, by=by or person())
 
 
 def list_people(workspace: Workspace) -> list[Person]:

@@ -8,58 +8,62 @@ from penstock.project.alerting import listing
 from penstock.project.rollout import moves
 from penstock.store.ledger import alerts
 from penstock.store.ledger.people import EVERY, ROLES
-from penstock.web.asked import Asked, Done
-from penstock.worker.asking import ask_for_retrain, one_line
+from penstock.web.visit import Done, Visit
+from penstock.worker.asking import ask_for_retrain, one_line, wishes_waiting
 
 _LONGEST = 500
 
 
-def promote(asked: Asked) -> Done:
+def promote(visit: Visit) -> Done:
     """Take a candidate to its next stage, or to one that is named; or begin the rollout of a release."""
-    name = asked.path["name"]
-    target = asked.form.get("release") or name
-    if target.partition("@")[0] != name:
-        raise InputError(f"{target[:140]!r} is no release of {name!r}.", hint=f"write it as {name}@3")
+    name = visit.path["name"]
+    target = visit.form.get("release") or name
+    _refuse_other(target, name)
     moved = moves.promote(
-        target, asked.workspace, to=asked.form.get("to") or None, reason=_said(asked), by=asked.caller.name
+        target, visit.workspace, to=visit.form.get("to") or None, reason=_said(visit), by=visit.caller.name
     )
     return _moved(moved)
 
 
-def roll_back(asked: Asked) -> Done:
+def roll_back(visit: Visit) -> Done:
     """Take back a candidate, or return to the release before."""
-    to = asked.form.get("to") or None
+    to = visit.form.get("to") or None
+    if to is not None:
+        _refuse_other(to, visit.path["name"])
     return _moved(
-        moves.roll_back(asked.path["name"], asked.workspace, to=to, reason=_said(asked), by=asked.caller.name)
+        moves.roll_back(visit.path["name"], visit.workspace, to=to, reason=_said(visit), by=visit.caller.name)
     )
 
 
-def pause(asked: Asked) -> Done:
+def pause(visit: Visit) -> Done:
     """Keep a rollout at its stage."""
-    return _moved(moves.pause(asked.path["name"], asked.workspace, reason=_said(asked), by=asked.caller.name))
+    return _moved(moves.pause(visit.path["name"], visit.workspace, reason=_said(visit), by=visit.caller.name))
 
 
-def resume(asked: Asked) -> Done:
+def resume(visit: Visit) -> Done:
     """Let a paused rollout go on."""
-    return _moved(moves.resume(asked.path["name"], asked.workspace, reason=_said(asked), by=asked.caller.name))
+    return _moved(moves.resume(visit.path["name"], visit.workspace, reason=_said(visit), by=visit.caller.name))
 
 
-def approve(asked: Asked) -> Done:
+def approve(visit: Visit) -> Done:
     """Approve a candidate in a role that policy asks for."""
-    name, role, reason = asked.path["name"], asked.form.get("role", ""), _said(asked)
+    name, role, reason = visit.path["name"], visit.form.get("role", ""), _said(visit)
     if not reason:
         raise InputError("An approval needs a reason.", hint="say what you looked at")
-    target = asked.form.get("release") or name
-    if target.partition("@")[0] != name:
-        raise InputError(f"{target[:140]!r} is no release of {name!r}.", hint=f"write it as {name}@3")
-    return _moved(moves.approve(target, role, asked.workspace, reason=reason, by=asked.caller.name))
+    target = visit.form.get("release") or name
+    _refuse_other(target, name)
+    return _moved(moves.approve(target, role, visit.workspace, reason=reason, by=visit.caller.name))
 
 
-def retrain(asked: Asked) -> Done:
+def retrain(visit: Visit) -> Done:
     """Ask for a retrain; the worker begins it when its turn comes."""
-    name, who = asked.path["name"], asked.caller.name
-    said = f"{who} asked for it: {_said(asked) or 'no reason'}"
-    ask_for_retrain(asked.workspace, name, kind="manual", key=secrets.token_hex(8), said=said, actor=who)
+    name, who = visit.path["name"], visit.caller.name
+    if wishes_waiting(visit.workspace, name, "manual"):
+        raise InputError(
+            f"A retrain of {name!r} is asked for already, and waits.", hint="the worker begins it: penstock up"
+        )
+    said = f"{who} asked for it: {_said(visit) or 'no reason'}"
+    ask_for_retrain(visit.workspace, name, kind="manual", key=secrets.token_hex(8), said=said, actor=who)
     return Done(
         said=f"A retrain of {name} is asked for; the worker begins it.",
         to=f"/pipelines/{name}",
@@ -67,54 +71,59 @@ def retrain(asked: Asked) -> Done:
     )
 
 
-def pipeline_of_alert(asked: Asked) -> str:
+def pipeline_of_alert(visit: Visit) -> str:
     """Return whose an alert is."""
-    with asked.workspace.ledger.read() as conn:
-        return alerts.get(conn, alerts.parse_alert(asked.path["alert"])).pipeline
+    with visit.workspace.ledger.read() as conn:
+        return alerts.get(conn, alerts.parse_alert(visit.path["alert"])).pipeline
 
 
-def dispose(asked: Asked) -> Done:
+def dispose(visit: Visit) -> Done:
     """Say whether an alert was worth hearing of."""
-    said = asked.form.get("disposition", "")
+    said = visit.form.get("disposition", "")
     if said == "real":
         found = listing.dispose(
-            asked.workspace, asked.path["alert"], "real", _said(asked, "note"), by=asked.caller.name
+            visit.workspace, visit.path["alert"], "real", _said(visit, "note"), by=visit.caller.name
         )
     elif said == "noise":
         found = listing.dispose(
-            asked.workspace, asked.path["alert"], "noise", _said(asked, "note"), by=asked.caller.name
+            visit.workspace, visit.path["alert"], "noise", _said(visit, "note"), by=visit.caller.name
         )
     else:
         raise InputError(f"{said[:40]!r} says nothing about an alert.", hint="send disposition: real or noise")
     return Done(said=f"{found.alert} is {found.disposition}.", to=f"/alerts/{found.alert}", data=found)
 
 
-def add_person(asked: Asked) -> Done:
+def add_person(visit: Visit) -> Done:
     """Let somebody sign in, with an address that works once."""
-    role = next((one for one in ROLES if one == asked.form.get("role")), None)
+    role = next((one for one in ROLES if one == visit.form.get("role")), None)
     if role is None:
-        raise InputError(f"{asked.form.get('role', '')[:40]!r} is no role.", hint=f"one of {', '.join(ROLES)}")
-    pipeline = asked.form.get("pipeline", EVERY)
+        raise InputError(f"{visit.form.get('role', '')[:40]!r} is no role.", hint=f"one of {', '.join(ROLES)}")
+    pipeline = visit.form.get("pipeline", EVERY)
     made = people.add_person(
-        asked.workspace, asked.form.get("person", ""), role, pipeline=pipeline, by=asked.caller.name
+        visit.workspace, visit.form.get("person", ""), role, pipeline=pipeline, by=visit.caller.name
     )
-    link = f"{asked.prefix}/sign-in?token={made.token}"
+    link = f"{visit.prefix}/sign-in?token={made.token}"
     said = f"{made.person.name} may sign in, once, within ten minutes: {link}"
     return Done(said=said, to="/people", data={"person": made.person.name, "sign_in": link})
 
 
-def remove_person(asked: Asked) -> Done:
+def remove_person(visit: Visit) -> Done:
     """Let somebody sign in no more."""
-    gone = people.remove_person(asked.workspace, asked.form.get("person", ""), by=asked.caller.name)
+    gone = people.remove_person(visit.workspace, visit.form.get("person", ""), by=visit.caller.name)
     return Done(said=f"{gone.name} may sign in no more.", to="/people", data=gone)
+
+
+def _refuse_other(target: str, pipeline: str) -> None:
+    if target.partition("@")[0] != pipeline:
+        raise InputError(f"{target[:140]!r} is no release of {pipeline!r}.", hint=f"write it as {pipeline}@3")
 
 
 def _moved(moved: moves.Moved) -> Done:
     return Done(said=moved.said, to=f"/pipelines/{moved.pipeline}", data=moved)
 
 
-def _said(asked: Asked, name: str = "reason") -> str:
-    said = one_line(asked.form.get(name, "")).strip()
+def _said(visit: Visit, name: str = "reason") -> str:
+    said = one_line(visit.form.get(name, "")).strip()
     if len(said) > _LONGEST:
         raise InputError(f"{name} is longer than {_LONGEST} characters.", hint="say it shorter")
     return said

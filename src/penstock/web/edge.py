@@ -4,11 +4,12 @@ Every route is a line of `routes`; one without a role, or with a role for nobody
 """
 
 import functools
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -32,13 +33,13 @@ from penstock.project.workspace import Workspace
 from penstock.serving.http.requests import Heads
 from penstock.serving.refusals import RequestError
 from penstock.store.ledger.people import ROLES
-from penstock.web.asked import Asked, Done, View
 from penstock.web.render import templates
 from penstock.web.routes import ACTIONS, PAGES, Action, Page
-from penstock.worker.door import Allowance
+from penstock.web.visit import Done, View, Visit
 
 API = "/api/v1"
-COOKIE = "penstock_session"
+_COOKIE = "penstock_session"
+REFRESH = "x-penstock-refresh"  # says that a page brings itself up to date: nobody has read what it says anew
 MOST_BODY_BYTES = 65_536
 _BODY_S, _ANSWER_S = 10.0, 30.0
 _STATIC = Path(__file__).parent / "static"
@@ -58,6 +59,7 @@ _HEADERS = {
 _ENCODER = msgspec.json.Encoder(enc_hook=plain)
 _events = structlog.get_logger("penstock.web")
 _Answer = Callable[[Request], Awaitable[Response]]
+_Found = TypeVar("_Found")
 
 
 class _Refused(Exception):  # noqa: N818 -- it is an answer, not a failure
@@ -83,14 +85,12 @@ class Pages:
     actions: Sequence[Action] = ACTIONS
     _heads: Heads = field(init=False)
     _templates: Environment = field(init=False)
-    _sign_ins: Allowance = field(init=False)
     # What an action said, until the next page of that session shows it: an address must not hold a secret.
     _told: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._heads = Heads(self.names)
         self._templates = templates()
-        self._sign_ins = Allowance(self.workspace().clock, most=20, per_s=0.2)
 
     def app(self) -> ASGIApp:
         """Return what answers.
@@ -115,7 +115,9 @@ class Pages:
                 for prefix in (API, "")
             ]
         handlers = {HTTPException: self._no_route, Exception: self._crashed}
-        return Starlette(routes=made, exception_handlers=handlers)
+        found = Starlette(routes=made, exception_handlers=handlers)
+        found.router.redirect_slashes = False  # it would lead to whatever Host says, before anybody has looked at that
+        return found
 
     def _page_routes(self, page: Page) -> list[BaseRoute]:
         twin = "/index" if page.path == "/" else page.path
@@ -131,8 +133,7 @@ class Pages:
         async def guarded(request: Request) -> Response:
             try:
                 self._check_head(request)
-                with anyio.fail_after(_ANSWER_S):
-                    response = await answer(request)
+                response = await answer(request)
             except _Refused as error:
                 response = self._refusal(request, error)
             except PenstockError as error:
@@ -154,11 +155,18 @@ class Pages:
             self._heads.check(headers)
         except RequestError as error:
             raise _Refused(error.status, error.reason, error.message, error.hint) from None
+        # To a browser other ports of a host are the same site, and get its cookies; here they are others.
+        origin = headers.get(b"origin")
+        if (
+            origin is not None
+            and urlsplit(origin.decode("latin-1")).netloc.lower() != headers[b"host"].decode("latin-1").lower()
+        ):
+            raise _Refused(403, "bad_origin", "Requests from other sites are refused.")
 
     async def _caller(self, request: Request) -> Caller:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        text = bearer.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
-        found = await anyio.to_thread.run_sync(people.caller_of, self.workspace(), text) if text else None
+        text = bearer.strip() if scheme.lower() == "bearer" else request.cookies.get(cookie_name(request), "")
+        found = await _read(people.caller_of, self.workspace(), text) if text else None
         is_cookie = scheme.lower() != "bearer"
         if found is None or found.is_session != is_cookie:
             raise _Refused(401, "not_signed_in", "Nobody is signed in.", "open the address that `penstock up` prints")
@@ -169,24 +177,29 @@ class Pages:
 
     async def _show(self, page: Page, request: Request) -> Response:
         caller = await self._caller(request)
-        asked = self._asked(request, caller, {})
-        view, known = await anyio.to_thread.run_sync(self._seen, page, asked)
+        visit = self._visit(request, caller, {})
+        view, known = await _read(self._seen, page, visit)
         if _wants_json(request):
             return _json(200, view.data)
-        said = self._told.pop(caller.token, "")
+        said = "" if REFRESH in request.headers else self._told.pop(caller.token, "")
         return self._html(
             200, view.template, caller, title=view.title, data=view.data, said=said, known=known, **view.more
         )
 
     @staticmethod
-    def _seen(page: Page, asked: Asked) -> tuple[View, frozenset[str]]:
+    def _seen(page: Page, visit: Visit) -> tuple[View, frozenset[str]]:
         """Return what a caller may see, and the pipelines that text on it may name."""
-        if page.role is None or not any(asked.caller.may(page.role, grant.pipeline) for grant in asked.caller.grants):
+        if page.role is None or not any(visit.caller.may(page.role, grant.pipeline) for grant in visit.caller.grants):
             raise _Refused(403, "not_allowed", f"This takes the role {page.role}.", "ask an admin")
-        view = page.show(asked)
-        if view.pipeline is not None and not asked.caller.may(page.role, view.pipeline):
-            raise NotFoundError("There is no such page.", hint="it may be about a pipeline that you have no role for")
-        return view, frozenset(known_pipelines(asked.workspace))
+        try:
+            view = page.show(visit)
+        except NotFoundError:
+            if visit.caller.may("viewer"):
+                raise
+            raise _absent() from None  # what is said would tell what is there
+        if view.pipeline is not None and not visit.caller.may(page.role, view.pipeline):
+            raise _absent()
+        return view, frozenset(known_pipelines(visit.workspace))
 
     async def _act(self, action: Action, request: Request) -> Response:
         caller = await self._caller(request)
@@ -195,7 +208,7 @@ class Pages:
         if unknown:
             hint = f"send {', '.join(sorted(action.fields))}"
             raise _Refused(422, "unknown_field", f"{unknown[0][:40]!r} is not a field of this.", hint)
-        done = await anyio.to_thread.run_sync(self._done, action, self._asked(request, caller, form))
+        done = await anyio.to_thread.run_sync(self._done, action, self._visit(request, caller, form))
         if _wants_json(request):
             return _json(200, {"said": done.said, "result": done.data})
         if len(self._told) < _MOST_TOLD:
@@ -203,25 +216,23 @@ class Pages:
         return RedirectResponse(done.to, status_code=303)
 
     @staticmethod
-    def _done(action: Action, asked: Asked) -> Done:
-        pipeline = action.pipeline(asked)
-        if action.role is None or not asked.caller.may(action.role, pipeline):
-            if pipeline and not asked.caller.may("viewer", pipeline):
-                raise NotFoundError(
-                    "There is no such page.", hint="it may be about a pipeline that you have no role for"
-                )
+    def _done(action: Action, visit: Visit) -> Done:
+        try:
+            pipeline = action.pipeline(visit)
+        except NotFoundError:
+            raise _absent() from None
+        if action.role is None or not visit.caller.may(action.role, pipeline):
+            if pipeline and not visit.caller.may("viewer", pipeline):
+                raise _absent()
             raise _Refused(403, "not_allowed", f"This takes the role {action.role}.", "ask an admin")
-        return action.act(asked)
+        return action.act(visit)
 
     async def _sign_in(self, request: Request) -> Response:
-        if request.method == "GET":
+        if request.method != "POST":
             token = request.query_params.get("token", "")
             return self._html(200, "sign_in.html", None, title="Sign in", token=token)
         if "origin" not in request.headers:
             raise _Refused(403, "bad_origin", "The request does not say which page it comes from.")
-        retry_s = self._sign_ins.take()
-        if retry_s:
-            raise _Refused(429, "too_many", "Too many have tried to sign in.", "wait a moment", retry_s=retry_s)
         form = await _form(request)
         made = await anyio.to_thread.run_sync(people.sign_in, self.workspace(), form.get("token", ""))
         if made is None:
@@ -229,7 +240,7 @@ class Pages:
             raise _Refused(401, "bad_token", "This address has been used, or is too old.", hint)
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(
-            COOKIE,
+            cookie_name(request),
             made.token,
             max_age=int(SESSION_FOR.total_seconds()),
             httponly=True,
@@ -242,13 +253,13 @@ class Pages:
         caller = await self._caller(request)
         await anyio.to_thread.run_sync(people.sign_out, self.workspace(), caller)
         response = RedirectResponse("/sign-in", status_code=303)
-        response.delete_cookie(COOKIE)
+        response.delete_cookie(cookie_name(request))
         return response
 
-    def _asked(self, request: Request, caller: Caller, form: Mapping[str, str]) -> Asked:
+    def _visit(self, request: Request, caller: Caller, form: Mapping[str, str]) -> Visit:
         path = {name: str(value) for name, value in request.path_params.items()}
         prefix = f"{'https' if self.is_secure else 'http'}://{request.headers['host']}"
-        return Asked(
+        return Visit(
             workspace=self.workspace(),
             caller=caller,
             path=path,
@@ -299,6 +310,10 @@ class _Static(StaticFiles):
         return response
 
 
+def _absent() -> _Refused:
+    return _Refused(404, "not_found", "There is no such page.", "or it is about a pipeline that you have no role for")
+
+
 def _refused(error: PenstockError) -> _Refused:
     match error:
         case NotFoundError():
@@ -308,10 +323,12 @@ def _refused(error: PenstockError) -> _Refused:
         case CheckError():
             status = 409
         case StoreError():
-            status = 503
+            # What is wrong with a store names its place, and who may look may not know that.
+            _events.error("store_failed", code=error.code, message=error.message)
+            return _Refused(503, error.code, "The store cannot be used now.", "the worker's log says why", retry_s=5)
         case _:
             status = 500
-    return _Refused(status, error.code, error.message, error.hint, retry_s=5 if status == 503 else 0)
+    return _Refused(status, error.code, error.message, error.hint)
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -326,14 +343,21 @@ async def _form(request: Request) -> dict[str, str]:
         raise _Refused(400, "cut_off", "The request was cut off.") from None
     try:
         if kind == "application/json":
-            return msgspec.json.decode(body or b"{}", type=dict[str, str])
+            return msgspec.convert(json.loads(body or b"{}", object_pairs_hook=_once_each), dict[str, str])
         if kind == "application/x-www-form-urlencoded" or not body:
             pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50, errors="strict")
             if len(dict(pairs)) == len(pairs):
                 return dict(pairs)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         raise _Refused(422, "bad_body", "The body is not as it should be.", "send an object of texts") from None
     raise _Refused(415, "bad_body", "The body is neither a form nor JSON, or has a field twice.", "send JSON")
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field comes twice")
+    return found
 
 
 async def _bytes_of(request: Request) -> bytes:
@@ -347,7 +371,19 @@ async def _bytes_of(request: Request) -> bytes:
 
 def _wants_json(request: Request) -> bool:
     path = request.url.path
-    return path.startswith(API) or path.endswith(".json") or "authorization" in request.headers
+    scheme = request.headers.get("authorization", "").partition(" ")[0]
+    return path.startswith(API) or path.endswith(".json") or scheme.lower() == "bearer"
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie of a session: browsers give those of one port to all others of a host."""
+    return f"{_COOKIE}_{request.url.port}" if request.url.port else _COOKIE
+
+
+async def _read(ask: Callable[..., _Found], *given: object) -> _Found:
+    """Return what a function reads in a thread; a ledger that is away is not waited for for ever."""
+    with anyio.fail_after(_ANSWER_S):
+        return await anyio.to_thread.run_sync(functools.partial(ask, *given), abandon_on_cancel=True)
 
 
 def _json(status: int, data: object) -> Response:

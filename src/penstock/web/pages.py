@@ -23,12 +23,12 @@ from penstock.project.showing import (
 from penstock.project.status import Line, Status, known_pipelines
 from penstock.store.ledger import events
 from penstock.store.ledger.events import Event
-from penstock.store.ledger.people import ROLES, Person
+from penstock.store.ledger.people import EVERY, ROLES, Person
 from penstock.store.ledger.rollouts import Rollout
-from penstock.web.asked import Asked, View
 from penstock.web.drawing import Box, draw
 from penstock.web.pictures import forest_of
 from penstock.web.render import lasting
+from penstock.web.visit import View, Visit
 from penstock.worker.standing import status_of
 
 _RUNS, _MOST = 50, 200
@@ -75,14 +75,14 @@ class EventPage(Record, frozen=True, kw_only=True):
     before: int | None
 
 
-# What is asked for first when several things ask: a failing service hurts now, money can wait for the morning.
+# What is visit for first when several things ask: a failing service hurts now, money can wait for the morning.
 _URGENCY = ("healthy", "load", "works", "fresh", "changed", "pays")
 
 
-def home(asked: Asked) -> View:
+def home(visit: Visit) -> View:
     """Show every pipeline in a row, and what to do next."""
-    workspace = asked.workspace
-    names = [name for name in known_pipelines(workspace) if asked.caller.may("viewer", name)]
+    workspace = visit.workspace
+    names = _seen_by(visit)
     now = workspace.clock.now()
     found = tuple(status_of(workspace, name, now) for name in names)
     wanted = [
@@ -96,9 +96,13 @@ def home(asked: Asked) -> View:
     return View(template="home.html", title="Pipelines", data=Home(pipelines=found, to_do=tuple(wanted)))
 
 
-def pipeline(asked: Asked) -> View:
+def _seen_by(visit: Visit) -> list[str]:
+    return [name for name in known_pipelines(visit.workspace) if visit.caller.may("viewer", name)]
+
+
+def pipeline(visit: Visit) -> View:
     """Show the six answers of one pipeline, its rollout, releases, runs and open alerts."""
-    workspace, name = asked.workspace, parse_name(asked.path["name"], what="pipeline")
+    workspace, name = visit.workspace, parse_name(visit.path["name"], what="pipeline")
     if name not in known_pipelines(workspace):
         raise NotFoundError(f"There is no pipeline {name!r}.", hint="see all of them on the first page")
     rollouts = moves.listing(name, workspace, most=_SHORT)
@@ -113,31 +117,31 @@ def pipeline(asked: Asked) -> View:
     return View(template="pipeline.html", title=name, data=data, pipeline=name)
 
 
-def runs(asked: Asked) -> View:
+def runs(visit: Visit) -> View:
     """Show runs, newest first, of one pipeline or of all, in one state or in any."""
     name, state, limit = (
-        asked.query.get("pipeline", ""),
-        asked.query.get("state", ""),
-        asked.number("limit", _RUNS, most=_MOST),
+        visit.query.get("pipeline", ""),
+        visit.query.get("state", ""),
+        visit.number("limit", _RUNS, most=_MOST),
     )
     if state and state not in {one.value for one in RunState}:
         raise InputError(
             f"{state[:40]!r} is no state of a run.", hint=f"one of {', '.join(one.value for one in RunState)}"
         )
-    before = asked.query.get("before", "")
+    before = visit.query.get("before", "")
     wanted = parse_ref(before) if before else None
     if wanted is not None and not isinstance(wanted, RunRef):
         raise InputError(f"{before[:40]!r} is no run.", hint="take `before` from the page that came first")
-    names = [one for one in known_pipelines(asked.workspace) if asked.caller.may("viewer", one)]
+    names = _seen_by(visit)
     if name and name not in names:
         raise NotFoundError(f"There is no pipeline {name[:128]!r}.", hint="see all of them on the first page")
     found = list_runs(
-        asked.workspace,
+        visit.workspace,
         pipeline=name or None,
         state=RunState(state) if state else None,
         limit=limit + 1,
         before=None if wanted is None else wanted.id,
-        among=None if asked.caller.may("viewer") else names,
+        among=None if visit.caller.may("viewer") else names,
     )
     more = found[limit - 1].run if len(found) > limit else None
     data = RunPage(runs=found[:limit], before=more)
@@ -145,12 +149,12 @@ def runs(asked: Asked) -> View:
     return View(template="runs.html", title="Runs", data=data, more=said)
 
 
-def run(asked: Asked) -> View:
+def run(visit: Visit) -> View:
     """Show one run with its nodes, checks and evidence."""
-    reference = parse_ref(asked.path["run"])
+    reference = parse_ref(visit.path["run"])
     if not isinstance(reference, RunRef):
-        raise NotFoundError(f"There is no run {asked.path['run'][:40]!r}.", hint="see the list of runs")
-    found = show_run(reference.id, asked.workspace)
+        raise NotFoundError(f"There is no run {visit.path['run'][:40]!r}.", hint="see the list of runs")
+    found = show_run(reference.id, visit.workspace)
     more = {"drawn": [forest_of(one) for one in found.quality], "graph": draw(_boxes(found))}
     return View(template="run.html", title=f"Run {reference}", data=found, pipeline=found.pipeline, more=more)
 
@@ -164,92 +168,89 @@ def _in_short(node: NodeShown) -> str:
     return f"{node.state}, {lasting(node.wall_s)}" if node.wall_s is not None else node.state
 
 
-def compare(asked: Asked) -> View:
+def compare(visit: Visit) -> View:
     """Show what differs between two runs or releases: code, data, parameters, metrics, and answers that change."""
-    before, after = asked.query.get("before", ""), asked.query.get("after", "")
+    before, after = visit.query.get("before", ""), visit.query.get("after", "")
     for reference in (before, after) if before and after else ():
-        if not asked.caller.may("viewer", _pipeline_of(reference, asked)):
+        if not visit.caller.may("viewer", _pipeline_of(reference, visit)):
             raise NotFoundError(f"There is no {reference!r}.", hint="see the lists of runs and releases")
-    found = diff(asked.workspace, before, after) if before and after else None
-    known = [one.release for one in list_releases(asked.workspace) if asked.caller.may("viewer", _name(one.release))]
+    found = diff(visit.workspace, before, after) if before and after else None
+    known = [one.release for one in list_releases(visit.workspace) if visit.caller.may("viewer", _name(one.release))]
     moved = [] if found is None else [one for one in found.metrics if one.before != one.after]
     more = {"before": before, "after": after, "choices": known, "moved": moved}
     return View(template="compare.html", title="Compare", data=found, more=more)
 
 
-def _pipeline_of(reference: str, asked: Asked) -> str:
+def _pipeline_of(reference: str, visit: Visit) -> str:
     match parse_ref(reference):
         case ReleaseRef(pipeline=name):
             return name
         case RunRef(id=number):
-            return show_run(number, asked.workspace).pipeline
+            return show_run(number, visit.workspace).pipeline
 
 
 def _name(release: str) -> str:
     return release.partition("@")[0]
 
 
-def datasets(asked: Asked) -> View:
+def datasets(visit: Visit) -> View:
     """Show every dataset with its newest version."""
-    found = [one for one in list_datasets(asked.workspace) if asked.caller.may("viewer", one.pipeline)]
+    found = [one for one in list_datasets(visit.workspace) if visit.caller.may("viewer", one.pipeline)]
     return View(template="datasets.html", title="Data", data=tuple(found))
 
 
-def dataset(asked: Asked) -> View:
+def dataset(visit: Visit) -> View:
     """Show one dataset: columns, intakes, and what was set aside."""
-    found = show_dataset(asked.workspace, asked.path["name"], asked.path["dataset"])
+    found = show_dataset(visit.workspace, *(parse_name(visit.path[word], what=word) for word in ("name", "dataset")))
     return View(template="dataset.html", title=found.version, data=found, pipeline=found.pipeline)
 
 
-def releases(asked: Asked) -> View:
+def releases(visit: Visit) -> View:
     """Show the releases of all pipelines, newest first within each."""
-    found = [one for one in list_releases(asked.workspace) if asked.caller.may("viewer", _name(one.release))]
+    found = [one for one in list_releases(visit.workspace) if visit.caller.may("viewer", _name(one.release))]
     return View(template="releases.html", title="Releases", data=tuple(found))
 
 
-def release(asked: Asked) -> View:
+def release(visit: Visit) -> View:
     """Show what a release stands on."""
-    reference = parse_ref(asked.path["release"])
+    reference = parse_ref(visit.path["release"])
     if not isinstance(reference, ReleaseRef):
-        raise NotFoundError(f"There is no release {asked.path['release'][:40]!r}.", hint="see the list of releases")
-    found = show_release(reference, asked.workspace)
+        raise NotFoundError(f"There is no release {visit.path['release'][:40]!r}.", hint="see the list of releases")
+    found = show_release(reference, visit.workspace)
     drawn = [] if found.made_in is None else [forest_of(one) for one in found.made_in.quality]
     more = {"drawn": drawn}
     return View(template="release.html", title=str(reference), data=found, pipeline=reference.pipeline, more=more)
 
 
-def alerts(asked: Asked) -> View:
+def alerts(visit: Visit) -> View:
     """Show the open alerts, or all, newest first."""
-    is_all = asked.query.get("all", "") == "1"
-    found = list_alerts(asked.workspace, is_all=is_all, limit=asked.number("limit", _RUNS, most=_MOST))
-    mine = tuple(one for one in found.alerts if asked.caller.may("viewer", one.pipeline))
-    return View(template="alerts.html", title="Alerts", data=mine, more={"is_all": is_all})
+    is_all = visit.query.get("all", "") == "1"
+    limit = visit.number("limit", _RUNS, most=_MOST)
+    among = None if visit.caller.may("viewer") else _seen_by(visit)
+    found = list_alerts(visit.workspace, is_all=is_all, limit=limit, among=among).alerts
+    return View(template="alerts.html", title="Alerts", data=found, more={"is_all": is_all})
 
 
-def alert(asked: Asked) -> View:
+def alert(visit: Visit) -> View:
     """Walk back from an alert to what may be the reason."""
-    found = why(asked.workspace, asked.path["alert"])
+    found = why(visit.workspace, visit.path["alert"])
     return View(template="alert.html", title=f"Alert {found.alert.alert}", data=found, pipeline=found.alert.pipeline)
 
 
-def audit(asked: Asked) -> View:
+def audit(visit: Visit) -> View:
     """Show who did what, newest first; only to those who may see everything."""
-    if not asked.caller.may("viewer"):
-        raise NotFoundError("The audit is about all pipelines.", hint="ask an admin for a role for all of them")
     limit, before = (
-        asked.number("limit", _RUNS, most=_MOST),
-        asked.number("before", 0, most=10**9) if "before" in asked.query else None,
+        visit.number("limit", _RUNS, most=_MOST),
+        visit.number("before", 0, most=10**9) if "before" in visit.query else None,
     )
-    with asked.workspace.ledger.read() as conn:
+    with visit.workspace.ledger.read() as conn:
         found = events.page(conn, limit=limit + 1, before=before)
     data = EventPage(events=tuple(found[:limit]), before=found[limit - 1].id if len(found) > limit else None)
-    return View(template="audit.html", title="Audit", data=data)
+    return View(template="audit.html", title="Audit", data=data, pipeline=EVERY)
 
 
-def people(asked: Asked) -> View:
+def people(visit: Visit) -> View:
     """Show who may sign in and what they may."""
-    if not asked.caller.may("admin"):
-        raise NotFoundError("Only admins of all pipelines see who may sign in.", hint="ask one of them")
-    found: list[Person] = known_people.list_people(asked.workspace)
-    more = {"roles": ROLES, "pipelines": known_pipelines(asked.workspace)}
-    return View(template="people.html", title="People", data=tuple(found), more=more)
+    found: list[Person] = known_people.list_people(visit.workspace)
+    more = {"roles": ROLES, "pipelines": known_pipelines(visit.workspace)}
+    return View(template="people.html", title="People", data=tuple(found), pipeline=EVERY, more=more)

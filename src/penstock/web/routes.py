@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.store.ledger.people import EVERY, Role
 from penstock.web import actions, answers, pages
-from penstock.web.asked import Asked, Done, View
+from penstock.web.visit import Done, View, Visit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Page:
     """
 
     path: str
-    show: Callable[[Asked], View]
+    show: Callable[[Visit], View]
     role: Role | None
 
 
@@ -31,17 +31,17 @@ class Action:
     """
 
     path: str
-    act: Callable[[Asked], Done]
+    act: Callable[[Visit], Done]
     role: Role | None
-    pipeline: Callable[[Asked], str]
+    pipeline: Callable[[Visit], str]
     fields: frozenset[str] = frozenset()
 
 
-def _by_name(asked: Asked) -> str:
+def _by_name(asked: Visit) -> str:
     return asked.path["name"]
 
 
-def _of_all(_asked: Asked) -> str:
+def _of_all(_asked: Visit) -> str:
     return EVERY
 
 

@@ -42,7 +42,7 @@ def open_pages(workspace: Callable[[], Workspace], place: str | None, *, names: 
             f"The pages are not served at {host!r}: what is sent there could be read on the way.",
             hint="listen on 127.0.0.1, and let a proxy with TLS in front of it name itself by --name HOST",
         )
-    pages = Pages(workspace, LOOPBACK_NAMES | frozenset(names), is_secure=bool(names)).app()
+    pages = Pages(workspace, LOOPBACK_NAMES | {name.lower() for name in names}, is_secure=bool(names)).app()
     shown = f"[{host}]" if ":" in host else host
     try:
         listener = answer_at(pages, f"{shown}:{port}", name="pages")

@@ -20,7 +20,7 @@ from penstock.serving.http.requests import LOOPBACK_NAMES
 from penstock.worker.door import Door
 
 _MOST_CONNECTIONS = 512
-_CONNECTION_S = 20.0
+_CONNECTION_S, _GRACE_S = 20.0, 5.0
 _HEAD_BYTES = 16_384
 _SHORTEST_TOKEN = 32
 
@@ -39,11 +39,19 @@ class Listener:
 
 
 class _Brief(H11Protocol):
-    """A connection that is over after some seconds, however slowly its other end speaks."""
+    """A connection that is over after some seconds, however slowly its other end speaks; an answer is never cut off."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._over = self.loop.call_later(_CONNECTION_S, transport.abort)
+        self._over = self.loop.call_later(_CONNECTION_S, self._end, transport)
+
+    def _end(self, transport: Any) -> None:
+        cycle: Any = self.cycle  # None before the first request
+        if cycle is not None and not cycle.response_complete:
+            self._over = self.loop.call_later(1.0, self._end, transport)
+            return
+        transport.close()
+        self._over = self.loop.call_later(_GRACE_S, transport.abort)  # what is read too slowly
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over.cancel()

@@ -80,14 +80,28 @@ class DeadMessage(Record, frozen=True, kw_only=True):
     error: str
 
 
-def list_alerts(workspace: Workspace, *, pipeline: str | None = None, is_all: bool = False, limit: int = 50) -> Listed:
+def list_alerts(
+    workspace: Workspace,
+    *,
+    pipeline: str | None = None,
+    is_all: bool = False,
+    limit: int = 50,
+    among: Sequence[str] | None = None,
+) -> Listed:
     """Return the open alerts, or all, newest first; with the measured precision of each monitor.
+
+    Args:
+        workspace: The project.
+        pipeline: Only those of this one.
+        is_all: Those that are resolved too.
+        limit: How many.
+        among: Only those of these pipelines; None for all.
 
     Raises:
         NotFoundError: There is nothing known of such a pipeline.
     """
     with workspace.ledger.read() as conn:
-        found = alerts.page(conn, pipeline=pipeline, is_open=None if is_all else True, limit=limit)
+        found = alerts.page(conn, pipeline=pipeline, is_open=None if is_all else True, limit=limit, among=among)
         if not found and pipeline is not None:
             _refuse_unknown(conn, pipeline)
         said = alerts.disposed(conn, pipeline)

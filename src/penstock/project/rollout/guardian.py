@@ -71,6 +71,7 @@ class Guardian:
 
         Raises:
             StoreError: The store is away.
+            CheckError: A candidate that could go on breaks an application that came meanwhile; it waits.
         """
         with self._workspace.ledger.read() as conn:
             found = rollouts.opened(conn, self._pipeline)
@@ -91,12 +92,14 @@ class Guardian:
 
     def _let_go_on(self, found: rollouts.Rollout) -> None:
         """Begin a rollout whose evidence is there by now."""
+        from penstock.project.contracts import refuse_breaking_release  # noqa: PLC0415 -- as above
         from penstock.project.rollout.moves import go_on  # noqa: PLC0415 -- as above
 
         require = self._workspace.settings.policy(self._pipeline).require
         with self._workspace.ledger.read() as conn:
             if found.lacking or lacking_evidence(conn, str(found.ref), self._pipeline, require):
                 return
+        refuse_breaking_release(self._workspace, found.ref)
         with self._workspace.ledger.write() as conn:
             go_on(conn, rollouts.get(conn, found.id), require, by=_BY)
 

@@ -11,10 +11,10 @@ from penstock.core.refs import ReleaseRef, parse_name
 from penstock.core.settings import Policy, parse_duration
 from penstock.core.states import RolloutState
 from penstock.project.capacity.required import lacking_evidence
-from penstock.project.contracts import refuse_breaking
+from penstock.project.contracts import refuse_breaking_release
 from penstock.project.moving import find_release, person
 from penstock.project.rollout.finishing import finish
-from penstock.project.workspace import Workspace, read_manifest
+from penstock.project.workspace import Workspace
 from penstock.releases.rollout import WHOLE, parse_stage, parse_stages
 from penstock.store.ledger import events, releases, rollouts
 from penstock.store.ledger.evidence import Kind
@@ -142,8 +142,7 @@ def promote(
     """
     actor = by or person()
     ref = _candidate(target, workspace)
-    manifest = read_manifest(find_release(str(ref), workspace).manifest_digest, workspace)
-    refuse_breaking(workspace, manifest, str(ref))
+    manifest = refuse_breaking_release(workspace, ref)
     with workspace.ledger.write() as conn:
         rollout = rollouts.opened(conn, ref.pipeline)
         if rollout is None or rollout.ref != ref:
@@ -181,7 +180,7 @@ def roll_back(
 
     Raises:
         NotFoundError: There is nothing to return to.
-        InputError: The release is of another pipeline, or live.
+        InputError: The release is of another pipeline, live, or newer than the live one.
     """
     name, actor = parse_name(pipeline, what="pipeline"), by or person()
     why = reason or "rolled back by hand"
@@ -202,6 +201,8 @@ def roll_back(
             raise NotFoundError(f"{name!r} has no earlier live release.", hint=f"see `penstock releases {name}`")
         if before == live.ref:
             raise InputError(f"{before} is live already.", hint=f"see `penstock releases {name}`")
+        if before.version > live.version:
+            raise InputError(f"{before} is newer than {live.ref}, which is live.", hint=f"penstock promote {before}")
         releases.set_endpoint(conn, name, before, by=actor)
         details = {"before": str(live.ref), "after": str(before), "reason": why}
         events.append(conn, actor=actor, action="release.rolled_back", target=str(live.ref), details=details)
@@ -232,10 +233,12 @@ def split(pipeline: str, share: str, workspace: Workspace, *, reason: str = "") 
     Raises:
         NotFoundError: No rollout is under way.
         InputError: The share is none, or the whole.
+        CheckError: The candidate breaks an application that came meanwhile.
     """
     stage = parse_stage(share)
     if stage.is_whole:
         raise InputError(f"{share!r} is everybody.", hint=f"penstock promote {pipeline} --to 100%")
+    refuse_breaking_release(workspace, _candidate(pipeline, workspace))
     with workspace.ledger.write() as conn:
         rollout = _refuse_waiting(conn, _opened(conn, pipeline), workspace, by=person())
         others = [parse_stage(name) for name in rollout.stages if name != stage.name]
@@ -258,8 +261,10 @@ def approve(target: str, role: str, workspace: Workspace, *, reason: str, by: st
     Raises:
         NotFoundError: There is no such release, or its rollout is not under way.
         InputError: Policy asks for no such approval.
+        CheckError: The candidate breaks an application that came meanwhile.
     """
     ref = _candidate(target, workspace)
+    refuse_breaking_release(workspace, ref)
     with workspace.ledger.write() as conn:
         rollout = _opened(conn, ref.pipeline)
         if rollout.ref != ref:

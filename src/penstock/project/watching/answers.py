@@ -27,7 +27,7 @@ from penstock.project.watching.history import (
 )
 from penstock.project.watching.look import Look, Measured
 from penstock.serving.predictions import tables
-from penstock.serving.predictions.reading import predictions_frame
+from penstock.serving.predictions.reading import NOT_THE_MODEL, predictions_frame
 from penstock.serving.predictions.schemas import PREDICTIONS_SCHEMA
 from penstock.serving.predictions.typed import ANSWER, COLUMNS, typed_frame
 from penstock.store.ledger import consumers, releases
@@ -97,7 +97,8 @@ class _Serve:
         left_out = [*COLUMNS, ANSWER, *self._look.names]
         typed = typed_frame(sample, {}).drop(left_out, strict=False) if sample.height else None
         yield self._drifted("inputs", window, typed)
-        own = sample.filter(pl.col("error").is_null())  # what the fallback said is judged by how often it spoke
+        # What the fallback said is judged by how often it spoke; what was dealt to it, by nobody here.
+        own = sample.filter(pl.col("error").is_null(), ~pl.col("variant").is_in(NOT_THE_MODEL))
         answers = typed_frame(own, {}).select(ANSWER) if own.height else None
         yield self._drifted("answers", window, answers)
 

@@ -34,6 +34,7 @@ from penstock.project.watching.truths import (
     said_of,
     truths_by_window,
 )
+from penstock.serving.predictions.reading import NOT_THE_MODEL
 from penstock.store.ledger import windows
 
 # Slices are looked for in as many windows as give them enough rows, up to a week of days.
@@ -110,7 +111,8 @@ class _Monitor:
             return None
         whole = int(rows["is_whole"].sum())
         counted = Counted(asked=rows.height, whole=whole, labelled=known.height)
-        level = level_of(known[VALUE].to_numpy())
+        by_model = known.filter(~pl.col("variant").is_in(NOT_THE_MODEL))
+        level = level_of((known if by_model.is_empty() else by_model)[VALUE].to_numpy())
         question = Question(
             name=self._subject.name,
             start=start,

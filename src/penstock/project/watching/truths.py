@@ -117,11 +117,11 @@ class Answers:
 
     @cached_property
     def levels(self) -> pl.DataFrame:
-        """Every answer: prediction_id, start (of its window), release, is_whole, value (null where not known)."""
+        """Every answer: prediction_id, start (of its window), release, variant, is_whole, value (null: not known)."""
         start = pl.from_epoch(
             pl.col("at").dt.timestamp("us") // self._step_us * self._step_us, time_unit="us"
         ).dt.replace_time_zone("UTC")
-        asked = self._asked.select(ID, "at", "release", start.alias(START))
+        asked = self._asked.select(ID, "at", "release", "variant", start.alias(START))
         known = _counted(self._subject, self._said).select(ID, _known(), is_whole=pl.lit(value=True))
         joined = asked.join(known, on=ID, how="left").with_columns(pl.col("is_whole").fill_null(value=False))
         return joined.sort("at", ID).collect(engine="streaming")

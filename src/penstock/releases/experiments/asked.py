@@ -52,7 +52,9 @@ def read_asked(pipeline: str, name: str, written: ExperimentPolicy) -> Asked:
         outcome=written.outcome,
         metrics=written.metrics,
         guards=tuple(_guard(one) for one in written.guards),
-        effect=None if effect is None else Wanted(amount=_share(effect, "effect"), is_relative=effect.endswith("%")),
+        effect=None
+        if effect is None
+        else Wanted(amount=_share(effect, "effect"), is_relative=effect.strip().endswith("%")),
         days=written.days,
         alpha=written.alpha,
         span=written.span,

@@ -142,6 +142,7 @@ class Plane:
             return False
         outcome = call(fallback, question)
         if outcome.error is not None:  # then it is the model's turn
+            _report(outcome, function=fallback, prediction_id="", release=self.release)
             return False
         asked.is_settled, asked.variant = True, variant
         self._settle(asked, outcome)

@@ -34,6 +34,8 @@ from penstock.serving.predictions.records import (
 _events = structlog.get_logger("penstock.serving")
 _ROWS_PER_FRAME = 20_000
 SHADOW = "shadow"  # the variant of answers that nobody heard
+# Variants of answers that the fallback gave although the model could: they say nothing about the model.
+NOT_THE_MODEL = ("explore", "fallback")
 
 
 def read_predictions(home: Path, pipeline: str) -> Iterator[Prediction]:

@@ -4,7 +4,7 @@ Belongs here: the rows and what windows they are read from. What is an alert: `p
 be sent to whom: `store.ledger.deliveries`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -142,9 +142,12 @@ def page(
     is_open: bool | None = None,
     before: int | None = None,
     limit: int = 50,
+    among: Sequence[str] | None = None,
 ) -> list[Alert]:
-    """Return the newest alerts first; go on with `before` the last id received."""
+    """Return the newest alerts first; go on with `before` the last id received; `among` are pipelines, None for all."""
     query = sa.select(_T).order_by(_T.c.id.desc()).limit(limit)
+    if among is not None:
+        query = query.where(_T.c.pipeline.in_(among))
     if pipeline is not None:
         query = query.where(_T.c.pipeline == pipeline)
     if is_open is not None:

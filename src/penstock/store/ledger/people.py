@@ -79,8 +79,13 @@ def add(conn: sa.Connection, name: str, grant: Grant, *, by: str) -> Person:
 
     Returns:
         The person as they stand then.
+
+    Raises:
+        InputError: They are the last admin of all pipelines, and would be one no more.
     """
     known = find(conn, name)
+    if grant.pipeline == EVERY and grant.role != "admin":
+        _refuse_last_admin(conn, name)
     if known is None:
         conn.execute(sa.insert(_P), {"name": name, "made_at": clock_of(conn).now(), "made_by": by})
     elif known.removed_at is not None:
@@ -97,8 +102,11 @@ def take(conn: sa.Connection, name: str, pipeline: str, *, by: str) -> Person:
 
     Raises:
         NotFoundError: There is no such person, or they had no role there.
+        InputError: They are the last admin of all pipelines.
     """
     person = get(conn, name)
+    if pipeline == EVERY:
+        _refuse_last_admin(conn, name)
     before = next((g.role for g in person.grants if g.pipeline == pipeline), None)
     if before is None:
         whose = f"pipeline {pipeline!r}" if pipeline else "all pipelines"
@@ -117,15 +125,21 @@ def remove(conn: sa.Connection, name: str, *, by: str) -> Person:
         InputError: They are the last admin of all pipelines.
     """
     person = get(conn, name)
-    admins = [one.name for one in everybody(conn) if Grant(pipeline=EVERY, role="admin") in one.grants]
-    if admins == [name]:
-        raise InputError(f"{name!r} is the last admin.", hint="penstock people add NAME --role admin, then remove")
+    _refuse_last_admin(conn, name)
     now = clock_of(conn).now()
     conn.execute(sa.delete(_G).where(_G.c.person == name))
     conn.execute(sa.update(_P).where(_P.c.name == name).values(removed_at=now))
     conn.execute(_REVOKE, {"of_name": name, "at": now})
     events.append(conn, actor=by, action="person.removed", target=name)
     return msgspec.structs.replace(person, grants=(), removed_at=now)
+
+
+def _refuse_last_admin(conn: sa.Connection, name: str) -> None:
+    admins = [one.name for one in everybody(conn) if Grant(pipeline=EVERY, role="admin") in one.grants]
+    if admins == [name]:
+        raise InputError(
+            f"{name!r} is the last admin.", hint="make another one first: penstock people add NAME --role admin"
+        )
 
 
 def find(conn: sa.Connection, name: str) -> Person | None:

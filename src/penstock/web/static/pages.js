@@ -10,26 +10,39 @@ function inOwnZone(part) {
   }
 }
 
+let lastSeen = contentOf(document.querySelector("main"));
 inOwnZone(document);
 
 // Pages bring themselves up to date, after as many seconds as they say, unless nobody looks or somebody writes there.
-let lastSeen = "";
+// What an action said stays until one leaves: it is told once.
+function contentOf(main) {
+  const copy = main.cloneNode(true);
+  copy.querySelector(".told")?.remove();
+  return copy.innerHTML;
+}
+
+function isWriting(main) {
+  const isChosen = (one) => one.selectedIndex !== Math.max([...one.options].findIndex((option) => option.defaultSelected), 0);
+  return main.contains(document.activeElement) && document.activeElement.matches("input, select")
+    || [...main.querySelectorAll("input:not([type=hidden])")].some((one) => one.value !== one.defaultValue)
+    || [...main.querySelectorAll("select")].some(isChosen);
+}
 
 async function bringUpToDate() {
   const main = document.querySelector("main[data-live]");
-  const written = [...main.querySelectorAll("input:not([type=hidden])")].some((one) => one.value !== one.defaultValue);
-  const isWriting = written || (main.contains(document.activeElement) && document.activeElement.matches("input, select"));
-  if (!document.hidden && !isWriting) {
-    const answer = await fetch(location.href, { credentials: "same-origin" }).catch(() => null);
-    if (answer !== null && answer.ok && !answer.redirected) {
-      const found = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-      if (found !== null && found.innerHTML !== lastSeen) {
-        const opened = [...main.querySelectorAll("details")].map((one) => one.open);
-        lastSeen = found.innerHTML;
-        main.replaceWith(found);
-        found.querySelectorAll("details").forEach((one, place) => { one.open = opened[place] ?? one.open; });
-        inOwnZone(found);
-      }
+  if (!document.hidden && !isWriting(main)) {
+    const headers = { "x-penstock-refresh": "1" };
+    const answer = await fetch(location.href, { credentials: "same-origin", headers }).catch(() => null);
+    const text = answer !== null && answer.ok && !answer.redirected ? await answer.text() : "";
+    const found = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+    if (found !== null && contentOf(found) !== lastSeen && !isWriting(main)) {
+      const opened = [...main.querySelectorAll("details")].map((one) => one.open);
+      lastSeen = contentOf(found);
+      const told = main.querySelector(".told");
+      if (told !== null) found.prepend(told);
+      main.replaceWith(found);
+      found.querySelectorAll("details").forEach((one, place) => { one.open = opened[place] ?? one.open; });
+      inOwnZone(found);
     }
   }
   lookAgain();

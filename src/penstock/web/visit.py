@@ -8,9 +8,11 @@ from penstock.core.errors import InputError
 from penstock.project.people import Caller
 from penstock.project.workspace import Workspace
 
+_DIGITS = 12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Visit:
     """A request whose caller was found good.
 
     Attributes:
@@ -36,7 +38,7 @@ class Asked:
         text = self.query.get(name, "")
         if not text:
             return default
-        if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
+        if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= most:
             raise InputError(f"{name} {text[:40]!r} is no number from 1 to {most:,}.", hint=f"leave out {name}")
         return int(text)
 
