@@ -50,6 +50,7 @@ def up(
         penstock up
         penstock up --every 5m
         penstock up --listen 127.0.0.1:8900
+        penstock up --pages 127.0.0.1:8700 --name penstock.example.org
     """
     log_events(is_terminal=sys.stderr.isatty())
     with open_workspace(project) as workspace:
@@ -97,8 +98,9 @@ def _paged(worker: Up, place: str | None, names: Sequence[str], *, is_wanted: bo
         return
     opened = import_quickly("penstock.web.serving").open_pages(lambda: worker.workspace, place, names=names)
     try:
+        said = f"Pages: {opened.sign_in}  (signs you in once, within ten minutes)"
         told = {"pages": opened.listener.url, "sign_in": opened.sign_in}
-        print(msgspec.json.encode(told).decode() if as_json else f"Pages: {opened.sign_in}", flush=True)
+        print(msgspec.json.encode(told).decode() if as_json else said, flush=True)
         yield
     finally:
         opened.listener.stop()
