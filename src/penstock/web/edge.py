@@ -33,6 +33,7 @@ from penstock.project.workspace import Workspace
 from penstock.serving.http.requests import Heads
 from penstock.serving.refusals import RequestError
 from penstock.store.ledger.people import ROLES
+from penstock.web.describing import describe
 from penstock.web.render import templates
 from penstock.web.routes import ACTIONS, PAGES, Action, Page
 from penstock.web.visit import Done, View, Visit
@@ -106,6 +107,7 @@ class Pages:
             Mount("/static", _Static(directory=_STATIC)),
             Route("/sign-in", self._guarded(self._sign_in), methods=["GET", "POST"]),
             Route("/sign-out", self._guarded(self._sign_out), methods=["POST"]),
+            Route(f"{API}/openapi.json", self._guarded(self._described), methods=["GET"]),
         ]
         for page in self.pages:
             made += self._page_routes(page)
@@ -226,6 +228,10 @@ class Pages:
                 raise _absent()
             raise _Refused(403, "not_allowed", f"This takes the role {action.role}.", "ask an admin")
         return action.act(visit)
+
+    async def _described(self, request: Request) -> Response:
+        await self._caller(request)
+        return _json(200, describe(self.pages, self.actions, API))
 
     async def _sign_in(self, request: Request) -> Response:
         if request.method != "POST":

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from penstock.store.ledger.people import EVERY, Role
+from penstock.project.alerting.listing import Shown
+from penstock.project.alerting.why import Why
+from penstock.project.datasets import DatasetLine, DatasetShown
+from penstock.project.showing import ReleaseLine, ReleaseShown, RunShown
+from penstock.project.tracing import Traced
+from penstock.releases.compare import Difference
+from penstock.store.ledger.people import EVERY, Person, Role
 from penstock.web import actions, answers, pages
 from penstock.web.visit import Done, View, Visit
 
@@ -14,11 +20,15 @@ class Page:
 
     Attributes:
         role: What a caller must have somewhere to get in; for the pipeline of the view it is looked at again.
+        data: Type of the view's data.
+        query: What it reads of the address.
     """
 
     path: str
     show: Callable[[Visit], View]
     role: Role | None
+    data: object = None
+    query: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +47,38 @@ class Action:
     fields: frozenset[str] = frozenset()
 
 
-def _by_name(asked: Visit) -> str:
-    return asked.path["name"]
+def _by_name(visit: Visit) -> str:
+    return visit.path["name"]
 
 
-def _of_all(_asked: Visit) -> str:
+def _of_all(_visit: Visit) -> str:
     return EVERY
 
 
 PAGES = (
-    Page(path="/", show=pages.home, role="viewer"),
-    Page(path="/pipelines/{name}", show=pages.pipeline, role="viewer"),
-    Page(path="/pipelines/{name}/answers", show=answers.use, role="viewer"),
-    Page(path="/pipelines/{name}/answers/{answer}", show=answers.answer, role="editor"),
-    Page(path="/runs", show=pages.runs, role="viewer"),
-    Page(path="/runs/{run}", show=pages.run, role="viewer"),
-    Page(path="/compare", show=pages.compare, role="viewer"),
-    Page(path="/data", show=pages.datasets, role="viewer"),
-    Page(path="/data/{name}/{dataset}", show=pages.dataset, role="viewer"),
-    Page(path="/releases", show=pages.releases, role="viewer"),
-    Page(path="/releases/{release}", show=pages.release, role="viewer"),
-    Page(path="/alerts", show=pages.alerts, role="viewer"),
-    Page(path="/alerts/{alert}", show=pages.alert, role="viewer"),
-    Page(path="/audit", show=pages.audit, role="viewer"),
-    Page(path="/people", show=pages.people, role="admin"),
+    Page(path="/", show=pages.home, role="viewer", data=pages.Home),
+    Page(path="/pipelines/{name}", show=pages.pipeline, role="viewer", data=pages.PipelineShown),
+    Page(
+        path="/pipelines/{name}/answers",
+        show=answers.use,
+        role="viewer",
+        data=answers.Use,
+        query=("key", "consumer", "release", "failed", "limit"),
+    ),
+    Page(path="/pipelines/{name}/answers/{answer}", show=answers.answer, role="editor", data=Traced),
+    Page(
+        path="/runs", show=pages.runs, role="viewer", data=pages.RunPage, query=("pipeline", "state", "before", "limit")
+    ),
+    Page(path="/runs/{run}", show=pages.run, role="viewer", data=RunShown),
+    Page(path="/compare", show=pages.compare, role="viewer", data=Difference | None, query=("before", "after")),
+    Page(path="/data", show=pages.datasets, role="viewer", data=tuple[DatasetLine, ...]),
+    Page(path="/data/{name}/{dataset}", show=pages.dataset, role="viewer", data=DatasetShown),
+    Page(path="/releases", show=pages.releases, role="viewer", data=tuple[ReleaseLine, ...]),
+    Page(path="/releases/{release}", show=pages.release, role="viewer", data=ReleaseShown),
+    Page(path="/alerts", show=pages.alerts, role="viewer", data=tuple[Shown, ...], query=("all", "limit")),
+    Page(path="/alerts/{alert}", show=pages.alert, role="viewer", data=Why),
+    Page(path="/audit", show=pages.audit, role="viewer", data=pages.EventPage, query=("before", "limit")),
+    Page(path="/people", show=pages.people, role="admin", data=tuple[Person, ...]),
 )
 ACTIONS = (
     Action(
