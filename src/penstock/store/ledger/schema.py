@@ -44,14 +44,9 @@ runs = sa.Table(
     sa.Index("runs_by_state", "state", "id"),
     sa.Index("runs_by_pipeline_state", "pipeline", "state", "id"),
     sa.Index("runs_by_end", "pipeline", "finished_at"),
-    # Few runs make a release: the newest that did is found without passing all that did not.
-    sa.Index(
-        "runs_released",
-        "pipeline",
-        "id",
-        sqlite_where=sa.text("release IS NOT NULL"),
-        postgresql_where=sa.text("release IS NOT NULL"),
-    ),
+    # Few runs make a release: the newest that did is found without passing all that did not. PostgreSQL gets it whole:
+    # a condition of its own would load its dialect here, 50 ms of every command.
+    sa.Index("runs_released", "pipeline", "id", sqlite_where=sa.text("release IS NOT NULL")),
     sqlite_autoincrement=True,  # an id is never given twice, not even after the newest run was deleted
 )
 

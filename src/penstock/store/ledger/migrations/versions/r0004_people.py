@@ -36,5 +36,4 @@ def upgrade() -> None:
     )
     op.create_index("tokens_by_person", "tokens", ["person"])
     op.create_index("runs_by_end", "runs", ["pipeline", "finished_at"])
-    is_released = sa.text("release IS NOT NULL")
-    op.create_index("runs_released", "runs", ["pipeline", "id"], sqlite_where=is_released, postgresql_where=is_released)
+    op.create_index("runs_released", "runs", ["pipeline", "id"], sqlite_where=sa.text("release IS NOT NULL"))
