@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from penstock.core.clock import Clock
 from penstock.project import people
 from penstock.project.workspace import Workspace
 from penstock.store.ledger.people import EVERY, Role
@@ -94,9 +95,9 @@ def make_shops(root: Path) -> Project:
 
 
 @contextmanager
-def answered(project: Project) -> Iterator[Site]:
+def answered(project: Project, clock: Clock | None = None) -> Iterator[Site]:
     """Answer the pages of a project at a free port until the block ends."""
-    with project.opened() as workspace:
+    with project.opened(clock) as workspace:
         names = frozenset({"127.0.0.1", "localhost"})
         listener = answer_at(Pages(lambda: workspace, names).app(), "127.0.0.1:0", name="pages")
         try:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from chromium import PROGRAM, Page, browsing
+from chromium import PROGRAM, Page
+from pages_browser import press, signed_in
 from pages_project import Site, answered, make_shops
-from penstock.project import people
 from penstock.project.rollout.moves import promote
 from project_folder import COMMAND, Project
 
@@ -31,20 +31,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def page(site: Site, tmp_path: Path) -> Iterator[Page]:
-    """A browser whose person has just signed in by the address they were given."""
-    made = people.add_person(site.workspace, "ada", "admin", by="test")
-    with browsing(tmp_path / "profile") as opened:
-        opened.open(f"{site.url}/sign-in?token={made.token}")
-        press(opened, "Sign in")
-        opened.wait_for("document.querySelector('h1')?.textContent === 'Pipelines'")
+    with signed_in(site, tmp_path / "profile") as opened:
         yield opened
-
-
-def press(page: Page, word: str) -> None:
-    """Press the button, or follow the link, that says so; it must be seen."""
-    find = f"[...document.querySelectorAll('main button, main a')].find(one => one.textContent.trim() === {word!r})"
-    assert page.evaluate(f"{find}?.checkVisibility() === true"), word
-    page.evaluate(f"{find}.click(); 0")
 
 
 def test_every_page_fits_and_says_nothing_wrong(page: Page, site: Site, tmp_path: Path) -> None:

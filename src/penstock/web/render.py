@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -15,6 +16,7 @@ _REFERENCE = re.compile(
 _SHOW = re.compile(
     r"penstock (?P<verb>show|why|alerts|runs|releases|status|rollouts)(?: (?P<what>[a-z0-9@._-]+))?(?P<rest>.*)"
 )
+_DIFF = re.compile(r"penstock diff (?P<before>[a-z0-9@._-]+) (?P<after>[a-z0-9@._-]+)")
 _PLACES = {
     "alerts": "/alerts",
     "runs": "/runs",
@@ -104,6 +106,9 @@ def linked(context: Context, text: str) -> Markup:
 
 def link_of(command: str) -> str:
     """Return the page that shows what a command would print; "" where there is none."""
+    pair = _DIFF.fullmatch(command)
+    if pair is not None:
+        return "/compare?" + urlencode({"before": pair["before"], "after": pair["after"]})
     found = _SHOW.fullmatch(command)
     if found is None or found["rest"].strip():
         return ""

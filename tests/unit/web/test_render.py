@@ -30,6 +30,7 @@ def test_references_lead_to_their_pages_and_all_else_is_text() -> None:
         ("penstock why a7", "/alerts/a7"),
         ("penstock runs movies", "/runs?pipeline=movies"),
         ("penstock rollouts movies", "/pipelines/movies"),
+        ("penstock diff movies@1 movies@2", "/compare?before=movies%401&after=movies%402"),
         ("penstock serve movies", ""),
         ("penstock show movies@3 --lock", ""),
         ("rm -rf /", ""),
