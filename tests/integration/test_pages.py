@@ -80,6 +80,7 @@ def test_the_first_page_answers_six_questions_about_each_pipeline(site: Site, pr
 @pytest.mark.parametrize(
     ("path", "words"),
     [
+        ("/pipelines/shop", ('class="timeline"', "buyers@1: 60 rows", "r2: succeeded, manual", "shop@2, live")),
         ("/pipelines/shop", ("Is it fresh?", "Does it pay?", "shop@2", "Roll back", "Ask for a retrain")),
         ("/runs", ("r1", "r2", "succeeded")),
         ("/runs?pipeline=shop&state=succeeded&limit=1", ("r2", "Older runs")),
@@ -313,9 +314,25 @@ def test_an_editor_asks_for_a_retrain(site: Site) -> None:
     with site.client("eve", "editor", "shop") as eve:
         assert eve.post("/pipelines/shop/retrain", data={"reason": "new prices"}).status_code == 303
         assert eve.post("/pipelines/shop/retrain", data={"reason": "again"}).status_code == 422  # one waits
+    with site.client("bob", "editor", "other") as bob:
+        assert bob.post(f"{API}/pipelines/shop/retrain", json={}).status_code == 404
     with site.workspace.ledger.read() as conn:
         (asked,) = [one for one in events.page(conn) if one.action == "retrain.asked"]
     assert (asked.actor, asked.details["reason"]) == ("eve", "eve asked for it: new prices")
+
+
+def test_a_wish_that_is_sent_again_is_one(site: Site) -> None:
+    """A retry of the network is no second retrain: the same Idempotency-Key is the same wish."""
+    with site.client("eve", "editor", "shop") as eve:
+        headers = {"idempotency-key": "nightly-1"}
+        first, second = (
+            eve.post(f"{API}/pipelines/shop/retrain", json={}, headers=headers).json()["result"] for _ in range(2)
+        )
+        assert (first["is_new"], second["is_new"], first["cause"]) == (True, False, second["cause"])
+        assert (
+            eve.post(f"{API}/pipelines/shop/retrain", json={}, headers={"idempotency-key": "x" * 129}).status_code
+            == 400
+        )
 
 
 def test_an_address_signs_in_once(site: Site) -> None:

@@ -9,7 +9,7 @@ from penstock.project.rollout import moves
 from penstock.store.ledger import alerts
 from penstock.store.ledger.people import EVERY, ROLES
 from penstock.web.visit import Done, Visit
-from penstock.worker.asking import ask_for_retrain, one_line, wishes_waiting
+from penstock.worker.asking import ask_for_retrain, asked_of, one_line, wish, wishes_waiting
 
 _LONGEST = 500
 
@@ -58,17 +58,18 @@ def approve(visit: Visit) -> Done:
 def retrain(visit: Visit) -> Done:
     """Ask for a retrain; the worker begins it when its turn comes."""
     name, who = visit.path["name"], visit.caller.name
-    if wishes_waiting(visit.workspace, name, "manual"):
+    key = f"{who}/{visit.key}" if visit.key else secrets.token_hex(8)
+    known = wish(visit.workspace, name, kind="manual", key=key)
+    if known is None and wishes_waiting(visit.workspace, name, "manual"):
         raise InputError(
             f"A retrain of {name!r} is asked for already, and waits.", hint="the worker begins it: penstock up"
         )
     said = f"{who} asked for it: {_said(visit) or 'no reason'}"
-    ask_for_retrain(visit.workspace, name, kind="manual", key=secrets.token_hex(8), said=said, actor=who)
-    return Done(
-        said=f"A retrain of {name} is asked for; the worker begins it.",
-        to=f"/pipelines/{name}",
-        data={"pipeline": name},
-    )
+    is_new = ask_for_retrain(visit.workspace, name, kind="manual", key=key, said=said, actor=who)
+    found = wish(visit.workspace, name, kind="manual", key=key)
+    told = f"A retrain of {name} is asked for; the worker begins it." if is_new else "That was asked for before."
+    data = None if found is None else asked_of(found, is_new=is_new)
+    return Done(said=told, to=f"/pipelines/{name}", data=data)
 
 
 def pipeline_of_alert(visit: Visit) -> str:

@@ -4,12 +4,11 @@ Every route is a line of `routes`; one without a role, or with a role for nobody
 """
 
 import functools
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -18,13 +17,13 @@ import structlog
 from jinja2 import Environment
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from penstock.core.errors import CheckError, InputError, NotFoundError, PenstockError, StoreError
+from penstock.core.errors import NotFoundError, PenstockError
 from penstock.core.plain import plain
 from penstock.project import people
 from penstock.project.people import SESSION_FOR, Caller
@@ -34,6 +33,8 @@ from penstock.serving.http.requests import Heads
 from penstock.serving.refusals import RequestError
 from penstock.store.ledger.people import ROLES
 from penstock.web.describing import describe
+from penstock.web.reading import read_form, read_key
+from penstock.web.refusing import Refused, absent, refused
 from penstock.web.render import templates
 from penstock.web.routes import ACTIONS, PAGES, Action, Page
 from penstock.web.visit import Done, View, Visit
@@ -41,8 +42,7 @@ from penstock.web.visit import Done, View, Visit
 API = "/api/v1"
 _COOKIE = "penstock_session"
 REFRESH = "x-penstock-refresh"  # says that a page brings itself up to date: nobody has read what it says anew
-MOST_BODY_BYTES = 65_536
-_BODY_S, _ANSWER_S = 10.0, 30.0
+_ANSWER_S = 30.0
 _STATIC = Path(__file__).parent / "static"
 _MOST_TOLD = 1000
 _HEADERS = {
@@ -61,12 +61,6 @@ _ENCODER = msgspec.json.Encoder(enc_hook=plain)
 _events = structlog.get_logger("penstock.web")
 _Answer = Callable[[Request], Awaitable[Response]]
 _Found = TypeVar("_Found")
-
-
-class _Refused(Exception):  # noqa: N818 -- it is an answer, not a failure
-    def __init__(self, status: int, code: str, message: str, hint: str = "", *, retry_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.hint, self.retry_s = status, code, message, hint, retry_s
 
 
 @dataclass(slots=True)
@@ -136,12 +130,12 @@ class Pages:
             try:
                 self._check_head(request)
                 response = await answer(request)
-            except _Refused as error:
+            except Refused as error:
                 response = self._refusal(request, error)
             except PenstockError as error:
-                response = self._refusal(request, _refused(error))
+                response = self._refusal(request, refused(error))
             except TimeoutError:
-                response = self._refusal(request, _Refused(503, "store_away", "The ledger does not answer.", retry_s=5))
+                response = self._refusal(request, Refused(503, "store_away", "The ledger does not answer.", retry_s=5))
             response.headers.update(_HEADERS)
             return response
 
@@ -151,19 +145,19 @@ class Pages:
         headers: dict[bytes, bytes] = {}
         for name, value in request.headers.raw:
             if name in headers and name != b"cookie":
-                raise _Refused(400, "bad_header", "A header comes twice.", "send each header once")
+                raise Refused(400, "bad_header", "A header comes twice.", "send each header once")
             headers[name] = value
         try:
             self._heads.check(headers)
         except RequestError as error:
-            raise _Refused(error.status, error.reason, error.message, error.hint) from None
+            raise Refused(error.status, error.reason, error.message, error.hint) from None
         # To a browser other ports of a host are the same site, and get its cookies; here they are others.
         origin = headers.get(b"origin")
         if (
             origin is not None
             and urlsplit(origin.decode("latin-1")).netloc.lower() != headers[b"host"].decode("latin-1").lower()
         ):
-            raise _Refused(403, "bad_origin", "Requests from other sites are refused.")
+            raise Refused(403, "bad_origin", "Requests from other sites are refused.")
 
     async def _caller(self, request: Request) -> Caller:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
@@ -171,10 +165,10 @@ class Pages:
         found = await _read(people.caller_of, self.workspace(), text) if text else None
         is_cookie = scheme.lower() != "bearer"
         if found is None or found.is_session != is_cookie:
-            raise _Refused(401, "not_signed_in", "Nobody is signed in.", "open the address that `penstock up` prints")
+            raise Refused(401, "not_signed_in", "Nobody is signed in.", "open the address that `penstock up` prints")
         if is_cookie and request.method != "GET" and "origin" not in request.headers:
             # A browser sends it with every form; without it nobody can tell which page asked.
-            raise _Refused(403, "bad_origin", "The request does not say which page it comes from.")
+            raise Refused(403, "bad_origin", "The request does not say which page it comes from.")
         return found
 
     async def _show(self, page: Page, request: Request) -> Response:
@@ -192,24 +186,24 @@ class Pages:
     def _seen(page: Page, visit: Visit) -> tuple[View, frozenset[str]]:
         """Return what a caller may see, and the pipelines that text on it may name."""
         if page.role is None or not any(visit.caller.may(page.role, grant.pipeline) for grant in visit.caller.grants):
-            raise _Refused(403, "not_allowed", f"This takes the role {page.role}.", "ask an admin")
+            raise Refused(403, "not_allowed", f"This takes the role {page.role}.", "ask an admin")
         try:
             view = page.show(visit)
         except NotFoundError:
             if visit.caller.may("viewer"):
                 raise
-            raise _absent() from None  # what is said would tell what is there
+            raise absent() from None  # what is said would tell what is there
         if view.pipeline is not None and not visit.caller.may(page.role, view.pipeline):
-            raise _absent()
+            raise absent()
         return view, frozenset(known_pipelines(visit.workspace))
 
     async def _act(self, action: Action, request: Request) -> Response:
         caller = await self._caller(request)
-        form = await _form(request)
+        form = await read_form(request)
         unknown = sorted(form.keys() - action.fields)
         if unknown:
             hint = f"send {', '.join(sorted(action.fields))}"
-            raise _Refused(422, "unknown_field", f"{unknown[0][:40]!r} is not a field of this.", hint)
+            raise Refused(422, "unknown_field", f"{unknown[0][:40]!r} is not a field of this.", hint)
         done = await anyio.to_thread.run_sync(self._done, action, self._visit(request, caller, form))
         if _wants_json(request):
             return _json(200, {"said": done.said, "result": done.data})
@@ -222,11 +216,11 @@ class Pages:
         try:
             pipeline = action.pipeline(visit)
         except NotFoundError:
-            raise _absent() from None
+            raise absent() from None
         if action.role is None or not visit.caller.may(action.role, pipeline):
             if pipeline and not visit.caller.may("viewer", pipeline):
-                raise _absent()
-            raise _Refused(403, "not_allowed", f"This takes the role {action.role}.", "ask an admin")
+                raise absent()
+            raise Refused(403, "not_allowed", f"This takes the role {action.role}.", "ask an admin")
         return action.act(visit)
 
     async def _described(self, request: Request) -> Response:
@@ -238,12 +232,12 @@ class Pages:
             token = request.query_params.get("token", "")
             return self._html(200, "sign_in.html", None, title="Sign in", token=token)
         if "origin" not in request.headers:
-            raise _Refused(403, "bad_origin", "The request does not say which page it comes from.")
-        form = await _form(request)
+            raise Refused(403, "bad_origin", "The request does not say which page it comes from.")
+        form = await read_form(request)
         made = await anyio.to_thread.run_sync(people.sign_in, self.workspace(), form.get("token", ""))
         if made is None:
             hint = "they work once, for ten minutes; ask for another: penstock people invite NAME"
-            raise _Refused(401, "bad_token", "This address has been used, or is too old.", hint)
+            raise Refused(401, "bad_token", "This address has been used, or is too old.", hint)
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(
             cookie_name(request),
@@ -272,6 +266,7 @@ class Pages:
             query=dict(request.query_params),
             form=form,
             prefix=prefix,
+            key=read_key(request),
         )
 
     def _html(self, status: int, template: str, caller: Caller | None, **more: Any) -> Response:
@@ -280,7 +275,7 @@ class Pages:
         )
         return Response(text, status, media_type="text/html")
 
-    def _refusal(self, request: Request, error: _Refused) -> Response:
+    def _refusal(self, request: Request, error: Refused) -> Response:
         headers = {"retry-after": str(max(1, round(error.retry_s)))} if error.retry_s else {}
         if _wants_json(request):
             said = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -297,12 +292,12 @@ class Pages:
         message = {404: "There is no such page.", 405: "This address takes another method."}.get(
             status, "This was refused."
         )
-        response = self._refusal(request, _Refused(status, "no_route", message, "begin on the first page"))
+        response = self._refusal(request, Refused(status, "no_route", message, "begin on the first page"))
         response.headers.update(_HEADERS)
         return response
 
     async def _crashed(self, request: Request, _error: Exception) -> Response:
-        response = self._refusal(request, _Refused(500, "crash", "This failed here.", "the worker's log says why"))
+        response = self._refusal(request, Refused(500, "crash", "This failed here.", "the worker's log says why"))
         response.headers.update(_HEADERS)
         return response
 
@@ -314,65 +309,6 @@ class _Static(StaticFiles):
         response = super().file_response(*given, **more)
         response.headers.update({**_HEADERS, "cache-control": "no-cache"})
         return response
-
-
-def _absent() -> _Refused:
-    return _Refused(404, "not_found", "There is no such page.", "or it is about a pipeline that you have no role for")
-
-
-def _refused(error: PenstockError) -> _Refused:
-    match error:
-        case NotFoundError():
-            status = 404
-        case InputError():
-            status = 422
-        case CheckError():
-            status = 409
-        case StoreError():
-            # What is wrong with a store names its place, and who may look may not know that.
-            _events.error("store_failed", code=error.code, message=error.message)
-            return _Refused(503, error.code, "The store cannot be used now.", "the worker's log says why", retry_s=5)
-        case _:
-            status = 500
-    return _Refused(status, error.code, error.message, error.hint)
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """Return what was sent, a form or an object of texts as JSON; a field that comes twice is two opinions."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        with anyio.fail_after(_BODY_S):
-            body = await _bytes_of(request)
-    except TimeoutError:
-        raise _Refused(408, "slow_body", "The body did not arrive in time.") from None
-    except ClientDisconnect:
-        raise _Refused(400, "cut_off", "The request was cut off.") from None
-    try:
-        if kind == "application/json":
-            return msgspec.convert(json.loads(body or b"{}", object_pairs_hook=_once_each), dict[str, str])
-        if kind == "application/x-www-form-urlencoded" or not body:
-            pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50, errors="strict")
-            if len(dict(pairs)) == len(pairs):
-                return dict(pairs)
-    except (ValueError, RecursionError):
-        raise _Refused(422, "bad_body", "The body is not as it should be.", "send an object of texts") from None
-    raise _Refused(415, "bad_body", "The body is neither a form nor JSON, or has a field twice.", "send JSON")
-
-
-def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a field comes twice")
-    return found
-
-
-async def _bytes_of(request: Request) -> bytes:
-    found = b""
-    async for part in request.stream():
-        found += part
-        if len(found) > MOST_BODY_BYTES:
-            raise _Refused(413, "too_large", f"The body is larger than {MOST_BODY_BYTES} bytes.")
-    return found
 
 
 def _wants_json(request: Request) -> bool:

@@ -1,5 +1,7 @@
 """What there is to see: each page asks `project` or `worker` once and names its template."""
 
+from collections.abc import Sequence
+
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import Record
 from penstock.core.refs import ReleaseRef, RunRef, parse_name, parse_ref
@@ -28,11 +30,13 @@ from penstock.store.ledger.rollouts import Rollout
 from penstock.web.drawing import Box, draw
 from penstock.web.pictures import forest_of
 from penstock.web.render import lasting
+from penstock.web.timeline import Mark, timeline
 from penstock.web.visit import View, Visit
 from penstock.worker.standing import status_of
 
 _RUNS, _MOST = 50, 200
 _SHORT = 8
+_DRAWN = 60  # runs in the picture of what happened
 
 
 class ToDo(Record, frozen=True, kw_only=True):
@@ -114,7 +118,46 @@ def pipeline(visit: Visit) -> View:
         runs=list_runs(workspace, pipeline=name, limit=_SHORT),
         alerts=list_alerts(workspace, pipeline=name, limit=_SHORT).alerts,
     )
-    return View(template="pipeline.html", title=name, data=data, pipeline=name)
+    drawn = timeline(_happened(visit, name, data.releases), data.status.now)
+    return View(template="pipeline.html", title=name, data=data, pipeline=name, more={"timeline": drawn})
+
+
+def _happened(visit: Visit, name: str, released: Sequence[ReleaseLine]) -> list[tuple[str, list[Mark]]]:
+    """Return the newest intakes, runs and releases as rows of a picture, all of the time that the runs are of."""
+    found = list_runs(visit.workspace, pipeline=name, limit=_DRAWN)
+    since = min((one.started_at for one in found), default=visit.workspace.clock.now())
+    rows = [
+        (
+            one.dataset,
+            [
+                Mark(
+                    at=came.taken_at,
+                    kind="intake",
+                    said=f"{came.version}: {came.added:,} rows",
+                    href=f"/data/{name}/{one.dataset}",
+                )
+                for came in show_dataset(visit.workspace, name, one.dataset).intakes
+                if came.taken_at is not None and came.taken_at >= since
+            ],
+        )
+        for one in list_datasets(visit.workspace)
+        if one.pipeline == name
+    ]
+    runs = [
+        Mark(at=one.started_at, kind=one.state, said=f"{one.run}: {one.state}, {one.cause}", href=f"/runs/{one.run}")
+        for one in found
+    ]
+    made = [
+        Mark(
+            at=one.made_at,
+            kind="live" if one.is_live else "release",
+            said=f"{one.release}{', live' if one.is_live else ''}",
+            href=f"/releases/{one.release}",
+        )
+        for one in released
+        if one.made_at >= since
+    ]
+    return [*rows, ("runs", runs), ("releases", made)]
 
 
 def runs(visit: Visit) -> View:

@@ -20,6 +20,7 @@ class Visit:
         query: Of the address; the first value of each name.
         form: What was sent, as text.
         prefix: Scheme and host of this server, "http://127.0.0.1:8700".
+        key: What the caller named this wish, so that it is one however often it is sent; "" for no name.
     """
 
     workspace: Workspace
@@ -28,6 +29,7 @@ class Visit:
     query: Mapping[str, str]
     form: Mapping[str, str]
     prefix: str = ""
+    key: str = ""
 
     def number(self, name: str, default: int, *, most: int) -> int:
         """Return a number of the address between 1 and `most`.
