@@ -80,7 +80,10 @@ def test_the_first_page_answers_six_questions_about_each_pipeline(site: Site, pr
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/pipelines/shop", ('class="timeline"', "buyers@1: 60 rows", "r2: succeeded, manual", "shop@2, live")),
+        (
+            "/pipelines/shop",
+            ('class="timeline"', "<title>buyers@1: 60 rows</title>", "r2: succeeded, manual", "shop@2, live"),
+        ),
         ("/pipelines/shop", ("Is it fresh?", "Does it pay?", "shop@2", "Roll back", "Ask for a retrain")),
         ("/runs", ("r1", "r2", "succeeded")),
         ("/runs?pipeline=shop&state=succeeded&limit=1", ("r2", "Older runs")),

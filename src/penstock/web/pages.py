@@ -1,6 +1,7 @@
 """What there is to see: each page asks `project` or `worker` once and names its template."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import Record
@@ -125,7 +126,8 @@ def pipeline(visit: Visit) -> View:
 def _happened(visit: Visit, name: str, released: Sequence[ReleaseLine]) -> list[tuple[str, list[Mark]]]:
     """Return the newest intakes, runs and releases as rows of a picture, all of the time that the runs are of."""
     found = list_runs(visit.workspace, pipeline=name, limit=_DRAWN)
-    since = min((one.started_at for one in found), default=visit.workspace.clock.now())
+    # What a run takes in may be told to have come just before it began.
+    since = min((one.started_at for one in found), default=visit.workspace.clock.now()) - timedelta(minutes=5)
     rows = [
         (
             one.dataset,

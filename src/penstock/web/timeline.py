@@ -43,7 +43,8 @@ def timeline(rows: Sequence[tuple[str, Sequence[Mark]]], now: datetime) -> Marku
     parts = [_row(place, name) for place, (name, _) in enumerate(filled)]
     for tick in range(_TICKS):
         at = start + span * tick / (_TICKS - 1)
-        parts.append(_text("tick", x(at), height - 6, _moment(at, span), anchor="middle"))
+        anchor = "start" if tick == 0 else "end" if tick == _TICKS - 1 else "middle"
+        parts.append(_text("tick", x(at), height - 6, _moment(at, span), anchor=anchor))
     for place, (_, marks) in enumerate(filled):
         parts += [_mark(mark, x(mark.at), _middle(place)) for mark in marks]
     said = "; ".join(f"{name}: {', '.join(mark.said for mark in marks)}" for name, marks in filled)
@@ -72,7 +73,8 @@ def _mark(mark: Mark, x: float, y: float) -> Markup:
 
 
 def _moment(at: datetime, span: timedelta) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d" if span > timedelta(days=4) else "%m-%d %H:%M")
+    form = "%Y-%m-%d" if span > timedelta(days=4) else "%m-%d %H:%M" if span > timedelta(minutes=10) else "%H:%M:%S"
+    return at.astimezone(UTC).strftime(form)
 
 
 def _text(kind: str, x: float, y: float, said: str, *, anchor: str) -> Markup:
