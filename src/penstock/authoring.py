@@ -10,12 +10,14 @@ from html import escape
 from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 from penstock import project
+from penstock.core.lazy import import_quickly
 from penstock.pipeline.declare import Declarations, Declared, declare, names
 from penstock.pipeline.graph import Role
 
 if TYPE_CHECKING:  # loaded when a pipeline runs, not when one is written
     from penstock.project.planning import PlanReport
     from penstock.project.running import RunReport
+    from penstock.project.status import Status
 
 Function = Callable[..., object]
 F = TypeVar("F", bound=Function)
@@ -256,6 +258,15 @@ class Pipeline:
             CheckError: A check did not pass, so there is no release.
         """
         return project.run_pipeline(self.declared, params=params, now=now, force=force)
+
+    def status(self) -> "Status":
+        """Say how it stands: fresh, working for everyone, holding the load, healthy, changed by whom, paying.
+
+        Raises:
+            NotFoundError: Nothing of it was run yet.
+        """
+        found: Status = import_quickly("penstock.worker.standing").stand(self.declared)
+        return found
 
     def __repr__(self) -> str:
         heading = f"Pipeline {self.declared.name!r}" + (f": {self.declared.goal}" if self.declared.goal else "")

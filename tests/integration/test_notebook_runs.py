@@ -117,6 +117,16 @@ def test_reports_are_readable_in_a_cell(tmp_path: Path) -> None:
     assert "Sell more." in pipeline["html"]
 
 
+def test_the_status_is_readable_in_a_cell(tmp_path: Path) -> None:
+    """The six questions as text and as a table, as `penstock status` tells them."""
+    found = ipython(tmp_path, SETUP, HELPERS, STEPS, "shop.run()", "shop.status()")[-1]
+    assert found["text"].startswith("Status of shop, shop@1\n")
+    for question in ("Is it fresh?", "Does it work for everyone?", "Does it pay?"):
+        assert question in found["text"]
+        assert f"<td>{question}</td>" in found["html"]
+    assert "shop@1 is live since" in found["html"]
+
+
 def test_cells_use_modules_beside_the_notebook(tmp_path: Path) -> None:
     """An edit of the module re-runs what reaches it, also in a later session."""
     (tmp_path / "tools.py").write_text("def twice(x):\n    return 2 * x\n", encoding="utf-8")

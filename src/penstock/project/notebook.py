@@ -35,7 +35,7 @@ def run_pipeline(
         DeclarationError: The pipeline is wrong, or its own file calls this while it is imported.
     """
     options = RunOptions(params=params or {}, now=_moment(now), force=frozenset(force), cause="called from Python")
-    with open_workspace(_start(declared, "run")) as workspace:
+    with open_workspace(project_of(declared, "run")) as workspace:
         report = run_graph(_graph(declared, workspace), workspace, options)
     _raise_failure(report)
     return report
@@ -50,12 +50,16 @@ def plan_pipeline(
         StepError: A dataset function failed when asked for new rows.
         DeclarationError: The pipeline is wrong, or its own file calls this while it is imported.
     """
-    with open_workspace(_start(declared, "plan")) as workspace:
+    with open_workspace(project_of(declared, "plan")) as workspace:
         return plan_graph(_graph(declared, workspace), workspace, RunOptions(params=params or {}, now=_moment(now)))
 
 
-def _start(declared: Declarations, verb: str) -> Path:
-    """Return where to look for the project: beside the pipeline's file, or here."""
+def project_of(declared: Declarations, verb: str) -> Path:
+    """Return where to look for the project: beside the pipeline's file, or here.
+
+    Raises:
+        DeclarationError: The pipeline's own file calls this while it is imported.
+    """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None and spec.name.startswith("penstock.") and spec.name != "penstock.__main__":
         # A process of ours is importing the file: to run it again from here would never end.

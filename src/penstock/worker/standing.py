@@ -3,10 +3,23 @@
 from datetime import datetime
 
 from penstock.core.lazy import import_quickly
+from penstock.pipeline.declare import Declarations
+from penstock.project.notebook import project_of
 from penstock.project.status import Status
 from penstock.project.status import status as find_status
-from penstock.project.workspace import Workspace
+from penstock.project.workspace import Workspace, open_workspace
 from penstock.worker.foresight import foresee
+
+
+def stand(declared: Declarations) -> Status:
+    """Return the status of a pipeline of this process, in the project beside its file.
+
+    Raises:
+        NotFoundError: Nothing is known of it yet.
+        StoreError: The store cannot be read.
+    """
+    with open_workspace(project_of(declared, "status"), to_look=True) as workspace:
+        return status_of(workspace, declared.name, workspace.clock.now())
 
 
 def status_of(workspace: Workspace, name: str, now: datetime) -> Status:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from penstock.core.records import Record
+from penstock.project import shown
 
 # "look": somebody should; "unknown": there is no evidence yet; "said": a fact that is neither good nor bad.
 Verdict = Literal["fine", "look", "unknown", "said"]
@@ -59,6 +60,21 @@ class Status(Record, frozen=True, kw_only=True):
     release: str | None = None
     live_since: datetime | None = None
     by: str = ""
+
+    def __repr__(self) -> str:
+        return f"Status of {self.pipeline}, {self.release or 'no release'}\n{shown.table_text(self._rows())}"
+
+    def _repr_html_(self) -> str:
+        caption = f"Status of {self.pipeline}, {self.release or 'no release'}"
+        return shown.table_html(caption, ("Question", "", "What is known", "Leads to"), self._rows())
+
+    def _rows(self) -> list[shown.Row]:
+        """Return a row per line; a question stands at its first."""
+        return [
+            ("" if place else one.question, "" if place else one.verdict, line.said, line.leads_to)
+            for one in self.answers
+            for place, line in enumerate(one.lines)
+        ]
 
 
 class Waits(Record, frozen=True, kw_only=True):
