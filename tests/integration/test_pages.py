@@ -206,6 +206,14 @@ def test_other_sites_are_refused_on_all_methods(site: Site, method: str) -> None
         assert client.post("/pipelines/shop/rollback").status_code == 403
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:abc", "127.0.0.1:99999999", "[::1", "localhost:", "127.0.0.1:8700:8700"])
+def test_a_host_that_is_none_is_no_failure_of_ours(site: Site, host: str) -> None:
+    """Whatever stands there, it is refused, or nobody is signed in."""
+    for path in ("/", "/index.json", "/sign-in"):
+        answer = httpx.get(site.url + path, headers={"host": host, "cookie": f"{site.cookie}=x"}, timeout=60)
+        assert answer.status_code < 500, (path, answer.text)
+
+
 def test_a_releaser_rolls_back_and_an_editor_does_not(site: Site, project: Project) -> None:
     """G2, G3, Q8: by a form, in the person's name, with the reason; servers follow the ledger."""
     with site.client("eve", "editor") as eve:

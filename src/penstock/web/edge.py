@@ -319,7 +319,8 @@ def _wants_json(request: Request) -> bool:
 
 def cookie_name(request: Request) -> str:
     """Return the name of the cookie of a session: browsers give those of one port to all others of a host."""
-    return f"{_COOKIE}_{request.url.port}" if request.url.port else _COOKIE
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"{_COOKIE}_{port}" if port.isascii() and port.isdecimal() else _COOKIE
 
 
 async def _read(ask: Callable[..., _Found], *given: object) -> _Found:
