@@ -18,18 +18,20 @@ _TRIES = 3
 
 
 @contextlib.contextmanager
-def postgres_server(directory: Path) -> Iterator[Any]:
+def postgres_server() -> Iterator[Any]:
     """Start a server of one's own and end it.
 
-    `initdb` fails now and then while another one runs on the same machine, so they take turns, and try again.
+    `initdb` fails now and then while another one runs on the same machine, so they take turns, and try again. The data
+    are not below pytest's folder: each session that starts takes everybody else's right to enter that away.
     """
-    with (Path(tempfile.gettempdir()) / "penstock-tests-initdb.lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        running = _started(directory)
-    try:
-        yield running
-    finally:
-        running.cleanup()
+    with tempfile.TemporaryDirectory(prefix="penstock-pg-") as folder:
+        with (Path(tempfile.gettempdir()) / "penstock-tests-initdb.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            running = _started(Path(folder))
+        try:
+            yield running
+        finally:
+            running.cleanup()
 
 
 def _started(directory: Path) -> Any:

@@ -195,8 +195,8 @@ class HttpCase:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as server:
         yield str(server.get_uri())
 
 

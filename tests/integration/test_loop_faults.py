@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +81,7 @@ def test_feedback_that_a_killed_server_did_not_acknowledge_is_kept_once_when_sen
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    # Not below pytest's folder: each session that starts takes everybody else's right to enter that away.
-    with tempfile.TemporaryDirectory(prefix="penstock-pg-") as folder, postgres_server(Path(folder)) as running:
+    with postgres_server() as running:
         running.psql("ALTER SYSTEM SET fsync = off")
         running.psql("CREATE DATABASE loop")
         yield running

@@ -19,8 +19,8 @@ CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'l
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with postgres_server(tmp_path_factory.mktemp("pg")) as running:
+def server() -> Iterator[Any]:
+    with postgres_server() as running:
         running.psql("ALTER SYSTEM SET fsync = off")
         running.psql("SELECT pg_reload_conf()")
         running.psql("CREATE DATABASE loop")

@@ -16,8 +16,8 @@ from postgres_server import postgres_server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with postgres_server(tmp_path_factory.mktemp("pg")) as running:
+def server() -> Iterator[Any]:
+    with postgres_server() as running:
         # A server for tests loses nothing of worth in a power failure; with fsync its stop alone takes half a minute.
         running.psql("ALTER SYSTEM SET fsync = off")
         running.psql("SELECT pg_reload_conf()")
