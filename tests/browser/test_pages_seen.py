@@ -102,7 +102,7 @@ def test_a_person_compares_and_rolls_back(page: Page, site: Site) -> None:
     page.wait_for("typeof lookAgain === 'function'")
     page.evaluate("document.querySelector('main').dataset.live = '0.2'; lookAgain(); 0")
     promote("shop@2", site.workspace)
-    page.wait_for("document.querySelector('.lead').textContent.startsWith('shop@2 is live')")
+    page.wait_for("document.querySelector('.lead')?.textContent.startsWith('shop@2 is live')")
     assert page.evaluate("document.querySelector('.told') !== null")  # it stays, whatever comes up to date around it
     page.open(f"{site.url}/audit")
     assert "wrong prices" in page.evaluate("document.querySelector('main').innerText")

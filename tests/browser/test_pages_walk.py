@@ -49,7 +49,7 @@ def test_the_cause_of_a_drop_is_found_from_the_first_page(tmp_path: Path) -> Non
         walker = Walker(page)
         assert walker.reads("What to do next")
         assert walker.reads("healthy")
-        walker.click("a1", "document.querySelector('h1').textContent.includes('quality')")
+        walker.click("a1", "document.querySelector('h1')?.textContent.includes('quality')")
         assert walker.reads("watched fell from 0.42 to 0.31")
         assert walker.reads("chain@2 went live")
         walker.click("What chain@2 changed", "document.querySelector('.diff .plus') !== null")
