@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_every_page_fits_and_says_nothing_wrong(page: Page, site: Site, tmp_path
                 assert page.evaluate(f"{unnamed}.length") == 0, path
                 page.screenshot(tmp_path / "seen.png")
     assert [one for one in page.complaints if "404" not in one] == []
+
+
+def test_no_page_breaks_a_rule_of_accessible_pages(page: Page, site: Site) -> None:
+    """U1: axe-core finds nothing wrong, in light and dark: contrast, names of what one can use, headings, tables."""
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text()
+    wrong = "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' ')))"
+    found: dict[tuple[str, bool], list[str]] = {}
+    for is_dark in (False, True):
+        page.resize(1280, 900, is_dark=is_dark)
+        for path in PATHS:
+            page.open(site.url + path)
+            page.evaluate(f"{axe}; axe.version")
+            found[path, is_dark] = page.evaluate(wrong)
+    assert {place: said for place, said in found.items() if said} == {}
 
 
 def test_dates_are_in_the_readers_zone(page: Page, site: Site) -> None:

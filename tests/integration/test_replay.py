@@ -259,7 +259,7 @@ def test_a_candidate_that_fails_where_the_live_release_answers_is_refused(flow: 
 
 def test_policy_limits_how_much_may_change_and_how_long_it_may_take(flow: Project) -> None:
     """L8: `replay` in penstock.toml sets the share of answers that may change, how many are asked, how long."""
-    policy = flow.write('[flow]\nreplay = { most_changed = 0.05, requests = 150, budget = "5s" }\n', "penstock.toml")
+    policy = flow.write('[flow]\nreplay = { most_changed = 0.05, requests = 150, budget = "60s" }\n', "penstock.toml")
     try:
         with changed(flow, *BUG) as report:
             check = check_of(report)

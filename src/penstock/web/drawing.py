@@ -45,7 +45,7 @@ def draw(boxes: Sequence[Box]) -> Markup:
     said = "; ".join(f"{box.name} needs {', '.join(box.needs) or 'nothing'}" for box in boxes)
     body = Markup("").join([*edges, *nodes])
     return Markup(
-        '<svg class="graph" viewBox="0 0 {} {}" width="{}" height="{}" role="img"><title>The graph</title>'
+        '<svg class="graph" viewBox="0 0 {} {}" width="{}" height="{}" role="group"><title>The graph</title>'
         "<desc>{}</desc>{}</svg>"
     ).format(width, height, width, height, said, body)
 

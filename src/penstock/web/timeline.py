@@ -49,7 +49,7 @@ def timeline(rows: Sequence[tuple[str, Sequence[Mark]]], now: datetime) -> Marku
         parts += [_mark(mark, x(mark.at), _middle(place)) for mark in marks]
     said = "; ".join(f"{name}: {', '.join(mark.said for mark in marks)}" for name, marks in filled)
     return Markup(
-        '<svg class="timeline" viewBox="0 0 {} {}" role="img"><title>What happened lately</title><desc>{}</desc>'
+        '<svg class="timeline" viewBox="0 0 {} {}" role="group"><title>What happened lately</title><desc>{}</desc>'
         "{}</svg>"
     ).format(_WIDTH, height, said, Markup("").join(parts))
 
