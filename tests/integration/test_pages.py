@@ -34,7 +34,7 @@ KNOWN = {
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "{{ 7 * 7 }}",
+    "{{ 7919 * 7907 }}",
     "javascript:alert(1)",
     "\u202eabc",
 )
@@ -302,10 +302,7 @@ def test_what_people_write_stays_text(site: Site, text: str) -> None:
             page = rita.get(path).text
             assert "<script>alert" not in page
             assert "<img" not in page
-            assert (
-                "49" not in re.sub(r"<time.*?</time>|[0-9a-f]{12,}|datetime=\"[^\"]*\"", "", page)
-                or "7 * 7" not in text
-            )
+            assert "62615533" not in page
         for path in (
             f"/runs?pipeline={text}",
             f"/pipelines/{text}",
